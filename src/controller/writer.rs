@@ -1,0 +1,315 @@
+//! Leader writes: gathered by key (the last state wins), the first at once, then each 250 ms or 100 keys, each a
+//! transaction fenced by the leader key (design sections 4.2 and 4.4). A failed fence gives up the leadership.
+
+pub mod events;
+mod queue;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::events::Numbers;
+pub use self::queue::Queue;
+use super::{core::Write, transitions::Transition};
+use crate::{
+    model::{
+        RegionName, TargetName,
+        key::{CategoryField, Key},
+    },
+    store::{Compare, MAX_TXN_OPS, Op, Store, StoreError, Txn, TxnOutcome, keys::NodeKey, session::Session},
+};
+
+/// Pause between two flushes.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// Operations in one flush, its event's among them; a latch may need two.
+const FLUSH_OPS: usize = MAX_TXN_OPS;
+/// Bound on flushing at the end: the lead must be given away soon.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+/// Pause after the store failed.
+const RETRY: Duration = Duration::from_millis(500);
+/// Pause after the store denied a write: that lasts until somebody gives the rights.
+const DENIED_RETRY: Duration = Duration::from_secs(2);
+
+/// Writes until `stop`; what waits then is flushed once more, within a bound.
+pub async fn run(queue: Queue, store: Arc<dyn Store>, session: Session, region: RegionName, stop: CancellationToken) {
+    let writer = Writer {
+        queue,
+        store,
+        session,
+        region,
+        trouble: Mutex::default(),
+        numbers: Mutex::default(),
+        mute: Mutex::default(),
+    };
+    let mut last: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = writer.queue.added() => {}
+        }
+        loop {
+            writer.gather(last, &stop).await;
+            last = Some(Instant::now());
+            if stop.is_cancelled() || writer.flush().await {
+                break;
+            }
+        }
+    }
+    let flush = async { while !writer.queue.is_empty() && !writer.flush().await {} };
+    if tokio::time::timeout(LAST_FLUSH, flush).await.is_err() {
+        tracing::warn!(writes = writer.queue.depth(), "leader writes are left at the end");
+    }
+}
+
+struct Writer {
+    queue: Queue,
+    store: Arc<dyn Store>,
+    session: Session,
+    region: RegionName,
+    /// What keeps writes waiting, as it was logged.
+    trouble: Mutex<Option<String>>,
+    /// Where events are numbered from.
+    numbers: Mutex<Option<Numbers>>,
+    /// The term in which the store denied events: they are left out until the next.
+    mute: Mutex<Option<i64>>,
+}
+
+impl Writer {
+    /// Waits until the next flush is due: `FLUSH_EVERY` after the last, or at once when a whole batch is there.
+    async fn gather(&self, last: Option<Instant>, stop: &CancellationToken) {
+        let Some(due) = last.map(|last| last + FLUSH_EVERY) else { return };
+        let pause = tokio::time::sleep_until(due);
+        tokio::pin!(pause);
+        while self.queue.depth() < FLUSH_OPS {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = &mut pause => return,
+                () = self.queue.added() => {}
+            }
+        }
+    }
+
+    /// Writes one batch; true when nothing is left to do now.
+    async fn flush(&self) -> bool {
+        let term = self.session.authority().peek().term();
+        let Some(fence) = self.session.fence() else {
+            // Another leader writes its own; this one starts anew if it leads again.
+            self.queue.clear();
+            return true;
+        };
+        let transitions = self.queue.take_transitions(events::MOST);
+        let of_event = if transitions.is_empty() { 0 } else { events::OPS };
+        let batch = self.queue.take(FLUSH_OPS.saturating_sub(of_event));
+        if batch.is_empty() && transitions.is_empty() {
+            return true;
+        }
+        let event = self.event(&transitions, term).await;
+        let told = !event.is_empty();
+        let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence).await;
+        if told && !batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
+            let alone = self.write(&[], event, &fence).await;
+            self.settle_event(&alone, transitions, told, term);
+        } else {
+            self.settle_event(&result, transitions, told, term);
+        }
+        if batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
+            return self.queue.is_empty();
+        }
+        if batch.len() > 1 && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
+            // One of them is too large, or not this user's to write: it must not take the others with it.
+            let mut denied = (Vec::new(), None);
+            for (index, write) in batch.iter().enumerate() {
+                match self.write(&[write], Vec::new(), &fence).await {
+                    Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
+                    Err(error @ StoreError::Denied(_)) => {
+                        denied.0.push(write.clone());
+                        denied.1 = Some(error);
+                    }
+                    Ok(TxnOutcome::Done { .. }) => {}
+                    result => {
+                        let rest = batch.get(index..).unwrap_or_default();
+                        return self.judge(result, [&denied.0, rest].concat(), term).await;
+                    }
+                }
+            }
+            return match denied {
+                (denied, Some(error)) => self.judge(Err(error), denied, term).await,
+                (_, None) => self.queue.is_empty(),
+            };
+        }
+        self.judge(result, batch, term).await
+    }
+
+    fn is_mute(&self, term: i64) -> bool {
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(term)
+    }
+
+    /// The operations of the event that tells these transitions; none where it cannot be numbered now.
+    async fn event(&self, transitions: &[Transition], term: i64) -> Vec<Op> {
+        if transitions.is_empty() || self.is_mute(term) {
+            return Vec::new();
+        }
+        let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = match known.filter(|numbers| numbers.are_of(term)) {
+            Some(numbers) => numbers,
+            None => match Numbers::read(self.store.as_ref(), &self.region, term).await {
+                Ok(numbers) => numbers,
+                Err(error) => {
+                    tracing::debug!(%error, "the last event could not be read");
+                    return Vec::new();
+                }
+            },
+        };
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers);
+        numbers.ops(&self.region, transitions)
+    }
+
+    /// What became of the event of a flush. A repeated one has the same number: an ambiguous failure makes no second one.
+    fn settle_event(
+        &self,
+        result: &Result<TxnOutcome, StoreError>,
+        transitions: Vec<Transition>,
+        told: bool,
+        term: i64,
+    ) {
+        match result {
+            Ok(TxnOutcome::Done { .. }) if told => {
+                if let Some(numbers) = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                    numbers.next = numbers.next.saturating_add(1);
+                }
+            }
+            // They are on this node's disk, and the states themselves go out.
+            Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => {
+                tracing::warn!(%error, "the store takes no events; they are left out in this term");
+                *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
+            }
+            _ if self.is_mute(term) => {}
+            _ => self.queue.give_back_transitions(transitions),
+        }
+    }
+
+    /// Writes these: all but guarded deletes in one transaction.
+    async fn write(&self, writes: &[&Write], event: Vec<Op>, fence: &[Compare]) -> Result<TxnOutcome, StoreError> {
+        let mut ops = event;
+        for write in writes {
+            self.ops(write, &mut ops);
+        }
+        let mut result = Ok(TxnOutcome::Done { revision: 0 });
+        if !ops.is_empty() {
+            result = self.store.txn(Txn { compares: fence.to_vec(), ops }).await;
+        }
+        for write in writes.iter().filter(|w| matches!(w, Write::Unlatch { .. })) {
+            if matches!(result, Ok(TxnOutcome::Done { .. })) {
+                result = self.unlatch(write, fence).await;
+            }
+        }
+        result
+    }
+
+    async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, term: i64) -> bool {
+        match result {
+            Ok(TxnOutcome::Done { .. }) => {
+                // What waits behind may be what the trouble is about.
+                if self.queue.is_empty() && self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+                {
+                    self.queue.troubles().gone(&self.trouble_key());
+                    tracing::info!("leader writes are made again");
+                }
+                self.queue.is_empty()
+            }
+            Ok(TxnOutcome::Refused { .. }) => {
+                tracing::warn!("a leader write was refused by its fence: another term rules");
+                self.session.step_down(term);
+                self.queue.clear();
+                true
+            }
+            // Rights can be given while it runs.
+            Err(error) if error.is_retryable() || matches!(error, StoreError::Denied(_)) => {
+                let (denied, waiting) = (matches!(error, StoreError::Denied(_)), batch.len());
+                // Back in the queue first: whoever is told of the trouble sees what waits.
+                if denied {
+                    self.queue.give_back_last(batch);
+                } else {
+                    self.queue.give_back(batch);
+                }
+                self.queue.troubles().note_denied(&self.trouble_key(), &error);
+                let error = error.to_string();
+                // One line a trouble, not one a try.
+                if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(error.clone()).as_ref()
+                    != Some(&error)
+                {
+                    tracing::warn!(%error, writes = waiting, "leader writes wait");
+                }
+                tokio::time::sleep(if denied { DENIED_RETRY } else { RETRY }).await;
+                false
+            }
+            Err(error) => {
+                // It can never succeed as it is: say so, do not turn in circles.
+                tracing::error!(%error, writes = batch.len(), "leader writes are given up");
+                self.queue.is_empty()
+            }
+        }
+    }
+
+    /// A latch goes only if it is still the one that was cleared: a refusal by that guard is no lost fence.
+    async fn unlatch(&self, write: &Write, fence: &[Compare]) -> Result<TxnOutcome, StoreError> {
+        let Write::Unlatch { category, revision } = write else { return Ok(TxnOutcome::Done { revision: 0 }) };
+        let key = NodeKey::Latch(self.region.clone(), category.clone()).to_string();
+        let mut compares = fence.to_vec();
+        compares.push(Compare::ModRevision(key.clone(), *revision));
+        match self.store.txn(Txn { compares, ops: vec![Op::Delete(key)] }).await {
+            Ok(TxnOutcome::Refused { revision }) => Ok(TxnOutcome::Done { revision }),
+            other => other,
+        }
+    }
+
+    /// Below it are nearly all keys that leaders write.
+    fn trouble_key(&self) -> String {
+        format!("regions/{}", self.region)
+    }
+
+    fn status_key(&self, target: &TargetName) -> String {
+        NodeKey::TargetStatus(self.region.clone(), target.clone()).to_string()
+    }
+
+    fn ops(&self, write: &Write, ops: &mut Vec<Op>) {
+        let put = |key: String, value: Vec<u8>| Op::Put { key, value: Bytes::from(value), lease: None };
+        match write {
+            Write::Status(target, value) => match serde_json::to_vec(value) {
+                Ok(value) => ops.push(put(self.status_key(target), value)),
+                Err(error) => tracing::error!(%target, %error, "a status cannot be written"),
+            },
+            Write::DropStatus(target) => ops.push(Op::Delete(self.status_key(target))),
+            Write::Latch { category, latch, disable_plain } => match serde_json::to_vec(latch) {
+                Ok(value) => {
+                    ops.push(put(NodeKey::Latch(self.region.clone(), category.clone()).to_string(), value));
+                    if *disable_plain {
+                        let key = Key::Category(category.clone(), CategoryField::Enabled).to_string();
+                        ops.push(put(key, b"false".to_vec()));
+                    }
+                }
+                Err(error) => tracing::error!(%category, %error, "a latch cannot be written"),
+            },
+            Write::LastGood(value) => match serde_json::to_vec(value) {
+                Ok(value) => ops.push(put(NodeKey::CatalogStatus(self.region.clone()).to_string(), value)),
+                Err(error) => tracing::error!(%error, "last good values cannot be written"),
+            },
+            Write::Summary(summary) => match serde_json::to_vec(summary) {
+                Ok(value) => ops.push(put(NodeKey::Summary(self.region.clone()).to_string(), value)),
+                Err(error) => tracing::error!(%error, "the summary cannot be written"),
+            },
+            Write::Unlatch { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

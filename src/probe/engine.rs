@@ -1,0 +1,541 @@
+//! Runs the probes: a thread of its own with a single-threaded runtime, so that neither answers nor evaluation delay
+//! probing, and probing delays none of them. Starts are gathered by tick, limited in all and per host, results handed
+//! on in batches by tick. A slow reader never delays probing: what it does not take is kept up to a bound, then the
+//! oldest goes. One exchange is left to `run`, the times to `schedule`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connect::Connector,
+    deadlines::Deadlines,
+    limits::{HostKey, Limits},
+    look::{Look, Looks},
+    outbox::Outbox,
+    resolve::Resolver,
+    run::{self, Kept, Prober},
+    schedule::{Due, Id, Schedule, TICK, tick_after},
+    sentinel::Sentinel,
+    socks::{SocksProxy, SocksProxyError},
+    stats::Stats,
+};
+use crate::{
+    clock::Clock,
+    model::{Mono, Observation, Outcome, Target, TargetName, target::Check},
+};
+
+/// Batches that the channel itself holds.
+const CHANNEL: usize = 16;
+/// Observations kept for a slow reader, beside those in the channel.
+const MAX_PENDING: usize = 65_536;
+/// Descriptors left for everything that is no probe.
+const RESERVED_FILES: u64 = 512;
+/// Looks that wait for the thread.
+const MAX_LOOKS: usize = 64;
+const CPU_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The SOCKS proxy's address is not usable.
+    #[error(transparent)]
+    Proxy(#[from] SocksProxyError),
+    /// The probe thread or its runtime could not be made.
+    #[error("cannot start the probe thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The clock; it must run (the system's, or one that a test keeps moving).
+    pub clock: Clock,
+    /// `host:port` or `socks5://user:password@host:port`, for all probes.
+    pub socks_proxy: Option<String>,
+    /// Most probes at once; also bounded by the limit on open files.
+    pub max_probes: usize,
+    /// Most probes at once against one host and port; the gateway is exempt.
+    pub max_per_host: usize,
+    /// `User-Agent` of HTTP probes.
+    pub user_agent: String,
+    /// Places that answer while the network around this node works.
+    pub sentinels: Vec<Sentinel>,
+}
+
+impl EngineConfig {
+    /// The defaults: no proxy, 4096 probes at once, 128 against one host.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let user_agent = concat!("bellwether/", env!("CARGO_PKG_VERSION")).to_owned();
+        Self { clock, socks_proxy: None, max_probes: 4096, max_per_host: 128, user_agent, sentinels: Vec::new() }
+    }
+}
+
+/// One result, and what it is a result of.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The target.
+    pub target: TargetName,
+    /// The check that was run: the catalog may have another one by now.
+    pub check: Arc<Check>,
+    /// The result.
+    pub observation: Arc<Observation>,
+    /// It answers a `refresh`.
+    pub refreshed: bool,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    targets: Option<Vec<Arc<Target>>>,
+    /// When other nodes last probed targets; kept until the thread has read it.
+    last: BTreeMap<TargetName, Mono>,
+    looks: Vec<Look>,
+    fast: BTreeMap<TargetName, bool>,
+    refresh: BTreeSet<TargetName>,
+}
+
+struct Shared {
+    mailbox: Mutex<Mailbox>,
+    mail: Notify,
+    stats: Arc<Stats>,
+    has_sentinels: bool,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Shared {
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the engine when the last handle goes.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// Steers a running engine; no call waits for it.
+#[derive(Clone)]
+pub struct EngineHandle(Arc<Owner>);
+
+impl EngineHandle {
+    fn tell(&self, change: impl FnOnce(&mut Mailbox)) {
+        let shared = &self.0.0;
+        change(&mut shared.mailbox());
+        shared.mail.notify_one();
+    }
+
+    /// Replaces the targets; the latest call wins, and is applied before `set_fast` and `refresh` called with it.
+    /// Unchanged ones keep their schedule. None: nothing is probed, and results that nobody has taken yet are thrown away; those
+    /// already in the channel still come. `last`: see `Prober::set_targets`.
+    pub fn set_targets(&self, targets: Vec<Arc<Target>>, last: Vec<(TargetName, Mono)>) {
+        self.tell(|m| {
+            if targets.is_empty() {
+                m.last.clear();
+            }
+            m.last.extend(last);
+            m.targets = Some(targets);
+        });
+    }
+
+    /// Hands a look to the thread; false where too many wait already.
+    pub(super) fn look(&self, look: Look) -> bool {
+        let mut taken = false;
+        self.tell(|m| {
+            taken = m.looks.len() < MAX_LOOKS;
+            if taken {
+                m.looks.push(look);
+            }
+        });
+        taken
+    }
+
+    /// Whether there are sentinels.
+    pub(super) fn has_sentinels(&self) -> bool {
+        self.0.0.has_sentinels
+    }
+
+    /// Says which targets are probed at their fast interval. Names that are no targets are ignored; a target that was
+    /// taken out and put in again begins slow.
+    pub fn set_fast(&self, fast: Vec<(TargetName, bool)>) {
+        self.tell(|m| m.fast.extend(fast));
+    }
+
+    /// Probes targets at once; a probe already under way answers. Names that are no targets are ignored.
+    pub fn refresh(&self, targets: Vec<TargetName>) {
+        self.tell(|m| m.refresh.extend(targets));
+    }
+
+    /// What the engine counts about itself.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.0.0.stats)
+    }
+
+    /// Ends the engine; probes under way are broken off, the receiver closes.
+    pub fn shutdown(&self) {
+        self.0.0.stop.cancel();
+    }
+
+    /// Returns once the probe thread has ended, by `shutdown` or by a fault.
+    pub async fn ended(&self) {
+        self.0.0.ended.cancelled().await;
+    }
+}
+
+/// Makes engines.
+#[derive(Debug)]
+pub struct Engine;
+
+impl Engine {
+    /// Starts the probe thread. The receiver closes when it ends, for whatever reason.
+    ///
+    /// # Errors
+    /// `ProbeError` when the proxy's address is not usable or the thread cannot be made.
+    pub fn start(config: EngineConfig) -> Result<(EngineHandle, mpsc::Receiver<Vec<Observed>>), ProbeError> {
+        let proxy =
+            config.socks_proxy.as_deref().filter(|t| !t.trim().is_empty()).map(SocksProxy::parse).transpose()?;
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().max_blocking_threads(96).thread_name("probe-blocking").event_interval(256);
+        let files = raise_file_limit();
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        let shared = Arc::new(Shared {
+            mailbox: Mutex::default(),
+            mail: Notify::new(),
+            stats: Arc::default(),
+            has_sentinels: !config.sentinels.is_empty(),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            let _ended = for_thread.ended.clone().drop_guard();
+            // A local runtime cannot leave the thread that made it.
+            let runtime = match builder.build_local(tokio::runtime::LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(()));
+            let core = Core::new(&config, proxy, files, &for_thread.stats);
+            let main = Loop::new(Rc::new(core), for_thread, sender).run();
+            // As a task: to wake the runtime's own future costs a system call each time.
+            if let Err(fault) = runtime.block_on(async { tokio::task::spawn_local(main).await }) {
+                tracing::error!(%fault, "the probe engine has failed");
+            }
+            // Look-ups that hang in the system's resolver must not hold the thread.
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(run).map_err(ProbeError::Thread)?;
+        match started.recv() {
+            Ok(Ok(())) => Ok((EngineHandle(Arc::new(Owner(shared))), receiver)),
+            Ok(Err(error)) => Err(ProbeError::Thread(error)),
+            Err(_) => Err(ProbeError::Thread(std::io::Error::other("it ended at once"))),
+        }
+    }
+}
+
+/// Raises the soft limit on open files to the hard one; returns what is then in force.
+fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted).is_err() {
+        tracing::warn!(current = ?limit.current, "the limit on open files could not be raised");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+struct Job {
+    id: Id,
+    due: Mono,
+    host: HostKey,
+}
+
+/// What is worked out once for each check.
+struct Prepared {
+    check: Arc<Check>,
+    kept: Rc<Kept>,
+    host: HostKey,
+}
+
+/// What the loop and the probes share; all on one thread.
+struct Core {
+    clock: Clock,
+    prober: Rc<Prober>,
+    looks: Looks,
+    stats: Arc<Stats>,
+    schedule: RefCell<Schedule>,
+    limits: RefCell<Limits<Job>>,
+    prepared: RefCell<Vec<Option<Prepared>>>,
+    results: RefCell<Vec<Observed>>,
+    deadlines: RefCell<Deadlines<AbortHandle>>,
+    progress: Notify,
+}
+
+impl Core {
+    fn new(config: &EngineConfig, proxy: Option<SocksProxy>, files: u64, stats: &Arc<Stats>) -> Self {
+        let clock = config.clock.clone();
+        let usable = usize::try_from(files.saturating_sub(RESERVED_FILES.min(files / 2))).unwrap_or(usize::MAX);
+        // A quarter for idle connections, the rest for probes.
+        let max_idle = (usable / 4).min(16_384);
+        let max_probes = config.max_probes.min(usable - max_idle).max(1);
+        stats.max_probes.store(max_probes as u64, Relaxed);
+        let connector = Connector::new(Resolver::new(clock.clone()), proxy);
+        let prober = Rc::new(Prober::new(clock.clone(), connector, config.user_agent.clone(), max_idle));
+        Self {
+            looks: Looks::new(clock.clone(), Rc::clone(&prober), config.sentinels.clone(), config.max_per_host),
+            prober,
+            clock,
+            stats: Arc::clone(stats),
+            schedule: RefCell::default(),
+            limits: RefCell::new(Limits::new(max_probes, config.max_per_host)),
+            prepared: RefCell::default(),
+            results: RefCell::default(),
+            deadlines: RefCell::default(),
+            progress: Notify::new(),
+        }
+    }
+
+    fn submit(&self, due: &Due) {
+        let schedule = self.schedule.borrow();
+        let Some(target) = schedule.target(due.id) else { return };
+        let host = self.prepare(due.id, &target.check).1;
+        self.limits.borrow_mut().submit(&host, Job { id: due.id, due: due.due, host: host.clone() });
+    }
+
+    /// What is kept for a check, and its host key; made anew when the check has changed.
+    fn prepare(&self, id: Id, check: &Arc<Check>) -> (Rc<Kept>, HostKey) {
+        let mut all = self.prepared.borrow_mut();
+        if all.len() <= id.index() {
+            all.resize_with(id.index() + 1, || None);
+        }
+        let known = all.get(id.index()).and_then(Option::as_ref).filter(|p| Arc::ptr_eq(&p.check, check));
+        if let Some(known) = known {
+            return (Rc::clone(&known.kept), known.host.clone());
+        }
+        let host: HostKey = (!check.via_gateway).then(|| Rc::from(format!("{}:{}", check.host, check.port)));
+        // Where the request is always the same, nothing in it waits.
+        let kept = Rc::new(self.prober.prepare(check).now_or_never().unwrap_or_default());
+        if let Some(slot) = all.get_mut(id.index()) {
+            *slot = Some(Prepared { check: Arc::clone(check), kept: Rc::clone(&kept), host: host.clone() });
+        }
+        (kept, host)
+    }
+
+    fn start(self: &Rc<Self>, job: Job) {
+        let now = self.clock.mono();
+        let Some(target) = self.schedule.borrow_mut().started(job.id, now) else {
+            self.limits.borrow_mut().finish(&job.host);
+            return;
+        };
+        self.stats.started.fetch_add(1, Relaxed);
+        self.stats.late.record(now.since(job.due));
+        let kept = self.prepare(job.id, &target.check).0;
+        let (deadline, index) = (now.plus(target.check.timeout), job.id.index());
+        let number = Rc::new(Cell::new(0));
+        let running = Running { core: Rc::clone(self), job, target, begin: now, deadline, number, observation: None };
+        let told = Rc::clone(&running.number);
+        // Owned by the runtime: it ends with the thread, and by its deadline before that.
+        let task = tokio::task::spawn_local(running.run(kept));
+        let (number, before) = self.deadlines.borrow_mut().begin(index, deadline, task.abort_handle());
+        told.set(number);
+        // Of a target that is gone: nobody waits for it.
+        if let Some(before) = before {
+            before.abort();
+        }
+    }
+}
+
+/// A probe under way. Its end is told by its drop, so that not even a panic inside it loses the target.
+struct Running {
+    core: Rc<Core>,
+    job: Job,
+    target: Arc<Target>,
+    begin: Mono,
+    deadline: Mono,
+    /// Its number among the deadlines.
+    number: Rc<Cell<u64>>,
+    observation: Option<Observation>,
+}
+
+impl Running {
+    async fn run(mut self, kept: Rc<Kept>) {
+        self.observation = Some(self.core.prober.probe(&self.target, &kept, self.begin).await);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let core = &self.core;
+        let now = core.clock.now();
+        core.deadlines.borrow_mut().end(self.job.id.index(), self.number.get());
+        let observation = self.observation.take().unwrap_or_else(|| {
+            if now.mono >= self.deadline {
+                return run::timed_out(&self.target.check, self.begin, now);
+            }
+            Observation::plain(Outcome::Unreachable, now.mono.since(self.begin), "the probe broke off", now)
+        });
+        core.stats.count(observation.outcome);
+        core.stats.latency.record(observation.latency);
+        core.limits.borrow_mut().finish(&self.job.host);
+        let Some(refreshed) = core.schedule.borrow_mut().finished(self.job.id, now.mono) else { return };
+        let mut results = core.results.borrow_mut();
+        results.push(Observed {
+            target: self.target.name.clone(),
+            check: Arc::clone(&self.target.check),
+            observation: Arc::new(observation),
+            refreshed,
+        });
+        if results.len() == 1 {
+            core.progress.notify_one();
+        }
+    }
+}
+
+struct Loop {
+    core: Rc<Core>,
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<Vec<Observed>>,
+    pending: Outbox<Observed>,
+    due: Vec<Due>,
+    flush_at: Option<Mono>,
+    cpu_at: Mono,
+}
+
+impl Loop {
+    fn new(core: Rc<Core>, shared: Arc<Shared>, sender: mpsc::Sender<Vec<Observed>>) -> Self {
+        let (pending, due) = (Outbox::new(MAX_PENDING), Vec::new());
+        Self { core, shared, sender, pending, due, flush_at: None, cpu_at: Mono::default() }
+    }
+
+    async fn run(mut self) {
+        let (core, shared, sender) = (Rc::clone(&self.core), Arc::clone(&self.shared), self.sender.clone());
+        loop {
+            let now = core.clock.mono();
+            self.read_mail(now);
+            self.step(now);
+            let wake = self.wake(now);
+            let sleep = tokio::time::sleep(wake.since(core.clock.mono()));
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return,
+                () = sender.closed() => return,
+                permit = sender.reserve(), if !self.pending.is_empty() => {
+                    if let (Ok(permit), Some(batch)) = (permit, self.pending.pop()) {
+                        permit.send(batch);
+                    }
+                }
+                () = shared.mail.notified() => {}
+                () = core.progress.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn read_mail(&mut self, now: Mono) {
+        let mail = std::mem::take(&mut *self.shared.mailbox());
+        let core = &self.core;
+        let mut schedule = core.schedule.borrow_mut();
+        mail.looks.into_iter().for_each(|look| core.looks.start(look));
+        if let Some(targets) = mail.targets {
+            schedule.set_targets(&targets, &mail.last, now);
+            if targets.is_empty() {
+                // Another node probes now: what was seen here is no longer asked for.
+                core.results.borrow_mut().clear();
+                self.pending = Outbox::new(MAX_PENDING);
+            }
+            core.prober.forget(|name| schedule.get(name).is_some_and(|target| target.check.reuse));
+            core.stats.targets.store(schedule.len() as u64, Relaxed);
+        }
+        mail.fast.iter().for_each(|(name, fast)| schedule.set_fast(name.as_str(), *fast, now));
+        for name in &mail.refresh {
+            schedule.refresh(name.as_str(), now);
+        }
+    }
+
+    /// Starts what is due and hands results on, both at ticks only.
+    fn step(&mut self, now: Mono) {
+        let core = Rc::clone(&self.core);
+        loop {
+            let expired = core.deadlines.borrow_mut().expired(now);
+            let Some(task) = expired else { break };
+            task.abort();
+        }
+        core.schedule.borrow_mut().due(now, &mut self.due);
+        let flush = self.flush_at.is_some_and(|at| at <= now);
+        if !self.due.is_empty() || flush {
+            self.due.drain(..).for_each(|due| core.submit(&due));
+            loop {
+                let next = core.limits.borrow_mut().start_next();
+                let Some(job) = next else { break };
+                core.start(job);
+            }
+        }
+        if flush {
+            self.flush_at = None;
+            self.flush();
+        }
+        if !core.results.borrow().is_empty() && self.flush_at.is_none() {
+            self.flush_at = Some(tick_after(now));
+        }
+        self.count(now);
+    }
+
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut *self.core.results.borrow_mut());
+        if batch.is_empty() {
+            return;
+        }
+        // In order: straight into the channel only when nothing waits before it.
+        let left = if self.pending.is_empty() {
+            match self.sender.try_send(batch) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) => batch,
+            }
+        } else {
+            batch
+        };
+        let (batches, observations) = self.pending.push(left);
+        self.core.stats.dropped_batches.fetch_add(batches, Relaxed);
+        self.core.stats.dropped_observations.fetch_add(observations, Relaxed);
+    }
+
+    fn count(&mut self, now: Mono) {
+        let (limits, stats) = (self.core.limits.borrow(), &self.core.stats);
+        stats.in_flight.store(limits.running() as u64, Relaxed);
+        stats.queued.store(limits.queued() as u64, Relaxed);
+        if now.since(self.cpu_at) >= CPU_EVERY {
+            self.cpu_at = now;
+            let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let nanos = u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
+            stats.cpu_nanos.store(nanos.saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0)), Relaxed);
+        }
+    }
+
+    /// When there is something to do next.
+    fn wake(&self, now: Mono) -> Mono {
+        /// With nothing to do, and under a clock that was moved.
+        const IDLE: Duration = Duration::from_secs(1);
+        let due = self.core.schedule.borrow_mut().next_wake();
+        let deadline = self.core.deadlines.borrow_mut().earliest().map(tick_after);
+        let wake = [due, deadline, self.flush_at].into_iter().flatten().min().unwrap_or(now.plus(IDLE));
+        wake.min(now.plus(IDLE)).max(now.plus(TICK / 10))
+    }
+}

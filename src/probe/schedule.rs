@@ -1,0 +1,425 @@
+//! When each target is probed next: pure, time comes in as a `Mono`.
+//!
+//! First checks are spread over min(interval, 10 s) by a hash of the name that is the same in every process; then
+//! each target keeps its phase, and slots that were missed are skipped. Starts are gathered into ticks of 10 ms,
+//! which is what makes a probe cheap (reference: the cost of a probe). A target that another node probed before keeps
+//! that one's phase; what is overdue then is started by `catchup`, at its next slot at the latest. Limits on concurrency, the probing itself
+//! and the meaning of results are left to others.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::catchup::Catchup;
+use crate::model::{Mono, Target, TargetName, target::Kind};
+
+/// Starts within one tick happen together.
+pub const TICK: Duration = Duration::from_millis(10);
+/// First checks are spread over at most this.
+pub const FIRST_SPREAD: Duration = Duration::from_secs(10);
+
+/// One target in the schedule; a removed target's id never comes to mean another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    index: usize,
+    generation: u64,
+}
+
+impl Id {
+    /// Its index; indexes stay small and are used again.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index
+    }
+}
+
+/// A target whose time has come.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Its place in the schedule.
+    pub id: Id,
+    /// When it should have started, before gathering.
+    pub due: Mono,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u64,
+    target: Arc<Target>,
+    /// Some slot of its phase.
+    anchor: Mono,
+    /// Next start; counts only while it is not running.
+    due: Mono,
+    /// Which of its places in the queue is the true one.
+    stamp: u64,
+    fast: bool,
+    running: bool,
+    /// The check changed while it ran: start again at once.
+    again: bool,
+    refreshed: bool,
+    /// Its missed slot was passed over since the last start: not again.
+    skipped: bool,
+    last_due: Option<Mono>,
+    last_start: Option<Mono>,
+}
+
+impl Entry {
+    /// Time between starts in force now.
+    fn fast_interval(&self) -> Duration {
+        self.target.check.fast_interval.min(self.target.interval).max(TICK)
+    }
+
+    fn interval(&self) -> Duration {
+        self.target.interval.max(TICK)
+    }
+
+    /// The earliest instant that keeps the promise "never faster than min(interval, fast interval)".
+    fn earliest(&self, now: Mono) -> Mono {
+        let gap = self.fast_interval();
+        let by_slot = self.last_due.map_or(now, |t| t.plus(gap));
+        // After a late start the slots keep the phase, but at least half of the gap is left in between.
+        let by_start = self.last_start.map_or(now, |t| t.plus(gap / 2));
+        now.max(by_slot).max(by_start)
+    }
+
+    /// The first slot of its phase that is not before `from`.
+    fn slot(&self, from: Mono) -> Mono {
+        if from <= self.anchor {
+            // Slots before the anchor are of the same phase.
+            let before = rem(self.anchor.since(from), self.interval());
+            return from.plus(before);
+        }
+        let past = rem(from.since(self.anchor), self.interval());
+        if past.is_zero() { from } else { from.plus(self.interval() - past) }
+    }
+
+    /// Its start at `now`, due at `due`.
+    fn begin(&mut self, index: usize, due: Mono, now: Mono) -> Due {
+        self.running = true;
+        self.skipped = false;
+        self.again = false;
+        self.last_due = Some(due);
+        self.last_start = Some(now);
+        Due { id: Id { index, generation: self.generation }, due }
+    }
+
+    /// A whole interval late (the machine was suspended): the slots after it are waited for, lest all targets start at
+    /// once. Once only, and not where a start is urgent.
+    fn is_missed(&self, now: Mono) -> bool {
+        !self.skipped && !self.refreshed && !self.fast && now.since(self.due) >= self.interval()
+    }
+
+    /// The next start, seen from `now`.
+    fn next(&self, now: Mono) -> Mono {
+        let earliest = self.earliest(now);
+        if self.fast {
+            let Some(last) = self.last_due else { return self.due.min(earliest) };
+            let step = self.fast_interval();
+            let past = rem(earliest.since(last), step);
+            if past.is_zero() { earliest } else { earliest.plus(step - past) }
+        } else {
+            self.slot(earliest)
+        }
+    }
+}
+
+fn rem(a: Duration, b: Duration) -> Duration {
+    let nanos = a.as_nanos().checked_rem(b.as_nanos()).unwrap_or(0);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// All targets with the time of their next start.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    by_name: BTreeMap<TargetName, usize>,
+    queue: BinaryHeap<Reverse<(Mono, usize, u64)>>,
+    counter: u64,
+    catchup: Catchup,
+}
+
+impl Schedule {
+    /// An empty schedule.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of scheduled targets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether nothing is scheduled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Replaces the whole set. Unchanged targets keep their schedule, new ones are spread, a changed check is due at
+    /// once, a changed interval starts a new phase (never later than what was planned). Heartbeat targets are left out.
+    /// `last` says when another node last probed targets that are new here: each is due one interval after it.
+    pub fn set_targets(&mut self, targets: &[Arc<Target>], last: &BTreeMap<TargetName, Mono>, now: Mono) {
+        let mut gone = std::mem::take(&mut self.by_name);
+        for target in targets {
+            if target.check.kind == Kind::Heartbeat || self.by_name.contains_key(&target.name) {
+                continue;
+            }
+            match gone.remove(&target.name) {
+                Some(index) => {
+                    self.by_name.insert(target.name.clone(), index);
+                    self.replace(index, target, now);
+                }
+                None => self.insert(target, last.get(&target.name).copied(), now),
+            }
+        }
+        for index in gone.into_values() {
+            if let Some(slot) = self.entries.get_mut(index) {
+                *slot = None;
+                self.free.push(index);
+            }
+        }
+        self.tidy();
+        let entries = &self.entries;
+        self.catchup.set_intervals(entries.iter().flatten().map(Entry::interval));
+        self.catchup.retain(|index, stamp| is_true(entries, index, stamp));
+    }
+
+    fn insert(&mut self, target: &Arc<Target>, last: Option<Mono>, now: Mono) {
+        // A time to come is no time of a probe.
+        let last = last.map(|t| t.min(now));
+        let first = last.map_or_else(|| now.plus(spread(target)), |t| t.plus(target.interval.max(TICK)));
+        self.counter += 1;
+        let mut entry = Entry {
+            generation: self.counter,
+            target: Arc::clone(target),
+            anchor: first,
+            due: first,
+            stamp: 0,
+            fast: false,
+            running: false,
+            again: false,
+            refreshed: false,
+            skipped: false,
+            last_due: last,
+            last_start: None,
+        };
+        // What is overdue waits for its next slot at the longest.
+        let overdue = last.is_some() && first < now;
+        let due = if overdue { entry.slot(now) } else { first };
+        entry.due = due;
+        let index = self.free.pop().unwrap_or(self.entries.len());
+        if let Some(slot) = self.entries.get_mut(index) {
+            *slot = Some(entry);
+        } else {
+            self.entries.push(Some(entry));
+        }
+        self.by_name.insert(target.name.clone(), index);
+        self.plan(index, due);
+        if overdue {
+            self.catchup.push(first, index, self.counter, now);
+        }
+    }
+
+    fn replace(&mut self, index: usize, target: &Arc<Target>, now: Mono) {
+        let Some(Some(entry)) = self.entries.get_mut(index) else { return };
+        let old = std::mem::replace(&mut entry.target, Arc::clone(target));
+        let changed = !Arc::ptr_eq(&old.check, &target.check) && old.check != target.check;
+        let mut due = entry.due;
+        if old.interval != target.interval {
+            entry.anchor = now.plus(spread(target)).max(entry.earliest(now));
+            if !entry.running {
+                // Never later than planned: an interval that is edited again and again must not starve the target.
+                entry.anchor = entry.anchor.min(entry.due);
+            }
+            due = due.min(entry.next(now)).min(entry.anchor);
+        }
+        if changed {
+            entry.again = entry.running;
+            due = now;
+        }
+        if !entry.running && due != entry.due {
+            self.plan(index, due);
+        }
+    }
+
+    /// Says whether a target is probed at its fast interval.
+    pub fn set_fast(&mut self, name: &str, fast: bool, now: Mono) {
+        let Some((index, entry)) = self.find(name) else { return };
+        if entry.fast == fast {
+            return;
+        }
+        entry.fast = fast;
+        if entry.running {
+            return;
+        }
+        let due = match (fast, entry.last_due) {
+            // Something already due, by a refresh or a changed check, stays due.
+            _ if entry.due <= now => entry.due,
+            (true, None) => entry.due.min(now.plus(entry.fast_interval())),
+            (true, Some(_)) => entry.due.min(entry.next(now)),
+            (false, None) => entry.due,
+            (false, Some(_)) => entry.next(now),
+        };
+        self.plan(index, due);
+    }
+
+    /// Makes a target due at once. A run already under way answers the refresh. False: no such target.
+    pub fn refresh(&mut self, name: &str, now: Mono) -> bool {
+        let Some((index, entry)) = self.find(name) else { return false };
+        entry.refreshed = true;
+        if !entry.running && entry.due > now {
+            self.plan(index, now);
+        }
+        true
+    }
+
+    /// Moves every target whose tick has come into `out`; each counts as running until `finished`.
+    pub fn due(&mut self, now: Mono, out: &mut Vec<Due>) {
+        while let Some(&Reverse((due, index, stamp))) = self.queue.peek() {
+            if tick_of(due) > now {
+                break;
+            }
+            self.queue.pop();
+            let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
+            if entry.stamp != stamp || entry.running {
+                continue;
+            }
+            if entry.is_missed(now) {
+                entry.skipped = true;
+                let slot = entry.slot(now);
+                self.plan(index, slot);
+                continue;
+            }
+            self.catchup.spend();
+            out.push(entry.begin(index, due, now));
+        }
+        loop {
+            let entries = &mut self.entries;
+            let Some((index, _)) = self.catchup.pop(now, |index, stamp| is_true(entries, index, stamp)) else { return };
+            if let Some(Some(entry)) = entries.get_mut(index) {
+                out.push(entry.begin(index, now, now));
+            }
+        }
+    }
+
+    /// The target behind an id. `None`: removed meanwhile.
+    #[must_use]
+    pub fn target(&self, id: Id) -> Option<&Arc<Target>> {
+        self.entries.get(id.index)?.as_ref().filter(|e| e.generation == id.generation).map(|e| &e.target)
+    }
+
+    /// The target behind an id, at its actual start (which limits may have put off). `None`: removed meanwhile.
+    pub fn started(&mut self, id: Id, now: Mono) -> Option<Arc<Target>> {
+        let entry = self.entry(id)?;
+        entry.last_start = Some(now);
+        entry.again = false;
+        Some(Arc::clone(&entry.target))
+    }
+
+    /// Ends a run and plans the next one; says whether it answered a refresh. `None`: removed meanwhile.
+    pub fn finished(&mut self, id: Id, now: Mono) -> Option<bool> {
+        let entry = self.entry(id)?;
+        entry.running = false;
+        let due = if entry.again { now } else { entry.next(now) };
+        entry.again = false;
+        let refreshed = std::mem::take(&mut entry.refreshed);
+        self.plan(id.index, due);
+        Some(refreshed)
+    }
+
+    /// When `due` will next have something.
+    #[must_use]
+    pub fn next_wake(&mut self) -> Option<Mono> {
+        let entries = &self.entries;
+        let overdue = self.catchup.next(|index, stamp| is_true(entries, index, stamp)).map(tick_of);
+        while let Some(&Reverse((due, index, stamp))) = self.queue.peek() {
+            if is_true(&self.entries, index, stamp) {
+                let due = tick_of(due);
+                return Some(overdue.map_or(due, |overdue| overdue.min(due)));
+            }
+            self.queue.pop();
+        }
+        overdue
+    }
+
+    /// A scheduled target by name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Target>> {
+        let index = *self.by_name.get(name)?;
+        self.entries.get(index)?.as_ref().map(|e| &e.target)
+    }
+
+    fn find(&mut self, name: &str) -> Option<(usize, &mut Entry)> {
+        let index = *self.by_name.get(name)?;
+        self.entries.get_mut(index)?.as_mut().map(|e| (index, e))
+    }
+
+    fn entry(&mut self, id: Id) -> Option<&mut Entry> {
+        self.entries.get_mut(id.index)?.as_mut().filter(|e| e.generation == id.generation)
+    }
+
+    fn plan(&mut self, index: usize, due: Mono) {
+        self.counter += 1;
+        let stamp = self.counter;
+        if let Some(Some(entry)) = self.entries.get_mut(index) {
+            entry.due = due;
+            entry.stamp = stamp;
+            self.queue.push(Reverse((due, index, stamp)));
+        }
+        self.tidy();
+    }
+
+    /// Throws overtaken places away once they outnumber the true ones: the queue stays bounded by the targets.
+    fn tidy(&mut self) {
+        if self.queue.len() > 2 * self.entries.len() + 64 {
+            let entries = &self.entries;
+            self.queue.retain(|Reverse((_, index, stamp))| is_true(entries, *index, *stamp));
+        }
+    }
+}
+
+/// Whether a place in a queue is its target's true one, and still to come.
+fn is_true(entries: &[Option<Entry>], index: usize, stamp: u64) -> bool {
+    matches!(entries.get(index), Some(Some(e)) if e.stamp == stamp && !e.running)
+}
+
+/// The end of the tick that an instant belongs to.
+fn tick_of(t: Mono) -> Mono {
+    let past = rem(t.elapsed(), TICK);
+    if past.is_zero() { t } else { t.plus(TICK - past) }
+}
+
+/// The end of the tick that comes after an instant.
+#[must_use]
+pub fn tick_after(t: Mono) -> Mono {
+    tick_of(t.plus(Duration::from_nanos(1)))
+}
+
+/// Where in min(interval, 10 s) a target's first check lies.
+fn spread(target: &Target) -> Duration {
+    let span = target.interval.min(FIRST_SPREAD).as_nanos().max(1);
+    let offset = u128::from(stable_hash(target.name.as_str())).checked_rem(span).unwrap_or(0);
+    Duration::from_nanos(u64::try_from(offset).unwrap_or(0))
+}
+
+/// FNV-1a with a finalizer (murmur3's): the same in every process and version, spread well also for `name-1`, `name-2`.
+fn stable_hash(text: &str) -> u64 {
+    let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    h = (h ^ (h >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h = (h ^ (h >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^ (h >> 33)
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "catchup_tests.rs"]
+mod catchup_tests;

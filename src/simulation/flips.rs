@@ -1,0 +1,112 @@
+//! I4: no state and no verdict turns without an observation, an edit, a due time or a declared loss behind it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{checker::Broken, targets::Probe, world::World};
+use crate::model::{Evaluation, HealthState, View};
+
+pub const BACKED: &str = "I4 no state turns without results, an edit or a loss behind it";
+pub const VERDICT: &str = "I4 no verdict turns without a state, an edit, a latch or a due time behind it";
+
+/// Results of this age may still be behind a turn: it may come by way of a node that heard of it late.
+const REMEMBERED: u64 = 60_000;
+/// Fewest bad results in a row that make a target down (its spec says nothing else), and good ones that make it up.
+const FALL: usize = 3;
+const RISE: usize = 2;
+
+/// What was seen of the targets.
+pub struct Flips {
+    /// Results of each target, oldest first.
+    results: BTreeMap<String, VecDeque<(u64, usize, bool)>>,
+    nodes: usize,
+}
+
+impl Flips {
+    pub const fn new(nodes: usize) -> Self {
+        Self { results: BTreeMap::new(), nodes }
+    }
+
+    pub fn note_probes(&mut self, probes: &[Probe]) {
+        for probe in probes {
+            let results = self.results.entry(probe.target.clone()).or_default();
+            results.push_back((probe.at, probe.node, probe.good));
+            while results.front().is_some_and(|(at, ..)| at + REMEMBERED < probe.at) {
+                results.pop_front();
+            }
+        }
+    }
+
+    /// Whether some run of results, of one node or of one after another, calls for this state.
+    fn backed(&self, target: &str, state: HealthState) -> bool {
+        let Some(results) = self.results.get(target) else { return false };
+        let (good, needed) = match state {
+            HealthState::Up => (true, RISE),
+            HealthState::Down => (false, FALL),
+            HealthState::Unknown => return false,
+        };
+        let longest = |results: &mut dyn Iterator<Item = bool>| {
+            let (mut run, mut longest) = (0, 0);
+            for result in results {
+                run = if result == good { run + 1 } else { 0 };
+                longest = longest.max(run);
+            }
+            longest
+        };
+        let all = longest(&mut results.iter().map(|r| r.2));
+        let own = (0..self.nodes).map(|node| longest(&mut results.iter().filter(|r| r.1 == node).map(|r| r.2)));
+        own.chain([all]).max().unwrap_or(0) >= needed
+    }
+
+    /// When the target was last probed by a node.
+    fn last_result(&self, target: &str, node: usize) -> u64 {
+        self.results.get(target).and_then(|r| r.iter().rev().find(|r| r.1 == node)).map_or(0, |r| r.0)
+    }
+
+    /// One view after another of one node.
+    pub fn check(
+        &self,
+        world: &mut World,
+        node: usize,
+        before: Option<&View>,
+        view: &View,
+        restored: bool,
+    ) -> Result<(), Broken> {
+        let name = world.nodes[node].name.clone();
+        let Some(before) = before else { return Ok(()) };
+        let mut turned = false;
+        for (target, health) in view.catalog.targets.iter().zip(view.health.iter()) {
+            let old = before.catalog.index_of(target.name.as_str()).and_then(|i| before.health.get(i));
+            let Some(old) = old.filter(|old| old.state != health.state) else { continue };
+            turned = true;
+            world.figures.flips += 1;
+            let (from, to) = (old.state.word(), health.state.word());
+            world.trace.say(&format!(
+                "{name}: {} {from} -> {to} ({}, {}) {}",
+                target.name, health.term, health.n, health.reason
+            ));
+            let lost = health.state == HealthState::Unknown
+                && (restored || world.now >= self.last_result(target.name.as_str(), node) + 59_000);
+            if !lost && !self.backed(target.name.as_str(), health.state) {
+                let what = format!("{name}: {} {from} -> {to}: {}", target.name, health.reason);
+                return Err(Broken { invariant: BACKED, at: world.now, what });
+            }
+        }
+        let edited = before.catalog.revision != view.catalog.revision || before.latches != view.latches;
+        let due = before.evaluation.next_due.is_some_and(|due| due <= view.built.wall);
+        let excused = turned || edited || due || before.node.role != view.node.role;
+        for (category, ok) in verdicts(&view.evaluation) {
+            let old = verdicts(&before.evaluation).find(|(c, _)| *c == category);
+            let Some(old) = old.filter(|(_, old)| *old != ok) else { continue };
+            world.trace.say(&format!("{name}: category {category} {} -> {ok}", old.1));
+            if !excused {
+                let what = format!("{name}: category {category} {} -> {ok}", old.1);
+                return Err(Broken { invariant: VERDICT, at: world.now, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn verdicts(evaluation: &Evaluation) -> impl Iterator<Item = (&str, bool)> {
+    evaluation.categories.iter().map(|(name, verdict)| (AsRef::<str>::as_ref(name), verdict.ok))
+}
