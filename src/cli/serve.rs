@@ -1,6 +1,8 @@
 //! `bellwether serve`: flags to options, then over to `runtime`. Also what `demo` shares with it: the async runtime and
 //! the signals that end a node.
 
+use std::{pin::pin, time::Duration};
+
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -9,9 +11,13 @@ use super::{
     log,
 };
 use crate::runtime::{
-    self,
+    self, Running, RuntimeError,
     options::{EtcdFlags, GraphiteTarget, Options, StatsdTarget, StoreOptions, TlsFiles},
 };
+
+const CANNOT_START: &str = "the node cannot start";
+/// How long a node that is told to stop while it starts may go on starting.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The flags, checked together, with this machine's name and environment.
 ///
@@ -31,10 +37,27 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<u8> {
         tracing::warn!("{warning}");
     }
     block_on(async {
-        let running = runtime::start(node_options(options)).await.context("the node cannot start")?;
-        running.run_until(asked_to_stop()?).await?;
+        // Before anything else: a node told to stop while it starts ends well too.
+        let mut stop = pin!(asked_to_stop()?);
+        let mut start = pin!(runtime::start(node_options(options)));
+        let started = tokio::select! {
+            started = &mut start => started,
+            () = &mut stop => return stop_starting(start).await,
+        };
+        started.context(CANNOT_START)?.run_until(stop).await?;
         Ok(0)
     })
+}
+
+/// Ends a node that was told to stop before it had started: in order if it starts soon after all, so that it gives back
+/// what it holds; else at once.
+async fn stop_starting(start: impl Future<Output = Result<Running, RuntimeError>>) -> anyhow::Result<u8> {
+    let Ok(started) = tokio::time::timeout(START_PATIENCE, start).await else {
+        tracing::info!("told to stop before the node had started; ended");
+        return Ok(0);
+    };
+    started.context(CANNOT_START)?.run_until(std::future::ready(())).await?;
+    Ok(0)
 }
 
 /// Runs a node's future on an async runtime of its own.

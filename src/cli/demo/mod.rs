@@ -157,11 +157,12 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         let (probe, moved) = listener(args.listen)?;
         let listen = probe.local_addr()?;
         drop(probe);
+        let told_to_stop = serve::asked_to_stop()?;
         let node = runtime::start(node_options(listen)?).await.context("the demo's node cannot start")?;
         fill(&node, catalog(&services.all)).await?;
         out.write_all(banner(&program(), node.address(), moved.then_some(args.listen), &services.all).as_bytes())?;
         out.flush()?;
-        node.run_until(serve::asked_to_stop()?).await?;
+        node.run_until(told_to_stop).await?;
         stop.cancel();
         services.ended().await;
         Ok(0)

@@ -160,6 +160,10 @@ async fn send(
                 Err(error) => tracing::warn!(%address, %error, "statsd: no socket"),
             }
         }
+        if client.is_none() && stats.failures.load(Relaxed) == 0 {
+            // The first look-up is still under way: what happens meanwhile is told after it.
+            continue;
+        }
         let (view, now) = look();
         let told = metrics(&view, &before, &now);
         before = now;
