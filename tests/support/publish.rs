@@ -92,7 +92,7 @@ pub fn observe(view: &Latest<View>, good: bool, secs: i64) {
 
 /// Waits for a state, at most a minute.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(60), "waited a minute in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
