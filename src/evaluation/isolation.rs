@@ -12,8 +12,9 @@
 //! - *No witness, no guard*: with nobody to hand over to, only a flip is left, and sentinels could but delay it.
 //! - A *witness* agrees when most of what it saw is bad. One without a route itself agrees too: so the witnesses vote, and a tie flips,
 //!   as no answer does. A hand-over waits for the sentinels, a flip for nobody.
-//! - *Once*: a leader of less than a minute and two cycles does not hand over, it flips: it may have been handed the lead over for these
-//!   very targets. A hand-over that nobody took flips 5 s later.
+//! - *Once*: a node that has handed over does not do so again for a minute and two cycles, it flips: the lead does not go to and
+//!   fro over the same targets. One that has just taken the lead may: its own network can be the one that is cut. A hand-over that
+//!   nobody took flips 5 s later.
 //! - *Again*: after a flip there is no new alarm until the share has fallen to a half.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -30,8 +31,8 @@ pub const TARGETS_EACH: usize = 5;
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// Without any answer it flips this long after the alarm.
 pub const FLIP_AFTER: Duration = Duration::from_secs(5);
-/// How long a leader is too young to hand over, beside two cycles.
-const YOUNG: Duration = Duration::from_secs(60);
+/// How long a node that has handed over does not do so again, beside two cycles.
+const ONCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// One target as this node sees it.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +102,8 @@ enum State {
 #[derive(Clone, Debug)]
 struct Asking {
     since: Mono,
-    /// Too young to hand over.
-    young: bool,
+    /// It has handed over a moment ago: not again.
+    again: bool,
     asked: BTreeSet<NodeName>,
     agree: usize,
     disagree: usize,
@@ -113,17 +114,13 @@ struct Asking {
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     state: State,
-    leads_since: Mono,
+    /// The last time it ruled to hand over; kept from one time of leading to the next.
+    handed_over: Option<Mono>,
 }
 
 impl Guard {
-    /// This node has begun to lead: what was before is over.
-    pub fn begin(&mut self, now: Mono) {
-        *self = Self { state: State::Armed, leads_since: now };
-    }
-
-    /// This node leads no longer.
-    pub fn end(&mut self) {
+    /// This node begins to lead, or leads no longer: what was asked is over.
+    pub fn reset(&mut self) {
         self.state = State::Armed;
     }
 
@@ -177,7 +174,9 @@ impl Guard {
         }
         self.state = State::Asking(Asking {
             since: now,
-            young: now.since(self.leads_since) < YOUNG.saturating_add(share.cycle.saturating_mul(2)),
+            again: self
+                .handed_over
+                .is_some_and(|at| now.since(at) < ONCE_WITHIN.saturating_add(share.cycle.saturating_mul(2))),
             asked: witnesses.iter().map(|(node, _)| node.clone()).collect(),
             agree: 0,
             disagree: 0,
@@ -224,7 +223,7 @@ impl Guard {
 
     fn rule(&mut self, now: Mono) -> Ruling {
         let State::Asking(asking) = &self.state else { return Ruling::Wait };
-        let (agree, disagree, young) = (asking.agree, asking.disagree, asking.young);
+        let (agree, disagree, again) = (asking.agree, asking.disagree, asking.again);
         let waited = now.since(asking.since);
         let late = waited >= ANSWERS_WITHIN;
         let open = if late { 0 } else { asking.asked.len() };
@@ -242,15 +241,16 @@ impl Guard {
         if disagree <= agree + open {
             return Ruling::Wait;
         }
-        if young {
+        if again {
             return self.flip(
-                "other nodes see the targets well, but this one leads only since a moment: no lead goes to and fro",
+                "other nodes see the targets well, but this one gave the lead away a moment ago: it does not go to and fro",
             );
         }
         if asking.sentinels_pending && !late {
             return Ruling::Wait;
         }
         self.state = State::HandedOver(now);
+        self.handed_over = Some(now);
         Ruling::HandOver {
             why: format!("{disagree} of {votes} other nodes see the targets well: this node is cut off"),
         }

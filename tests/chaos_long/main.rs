@@ -32,6 +32,8 @@
 //! | 27 | users, certificates | `etcd_traps::users_…`, `tls_…` |
 //! | 28 | a stalled runtime | `s28_starved_leader`; the authority's tests |
 //! | 29 | leads only when ready | `s29_a_cold_node_is_all_that_is_left` |
+//!
+//! Beside the table: `two_regions_fail_apart`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 #[path = "../support/chaos_mods.rs"]
@@ -41,6 +43,7 @@ pub use support::{audit, cluster, etcd, farm, figures, http, load, node, proxy, 
 mod leader;
 mod network;
 mod propagation;
+mod regions;
 mod store;
 mod ten_thousand;
 

@@ -309,9 +309,14 @@ impl Cluster {
 
     /// Looks at the roles of all live nodes.
     pub fn roles(&self) -> Roles {
+        self.roles_of(&self.live())
+    }
+
+    /// The same for these: nodes of one region.
+    pub fn roles_of(&self, names: &[String]) -> Roles {
         let mut roles = Roles::default();
-        for name in self.live() {
-            roles.on(&name, self.address(&name).unwrap());
+        for name in names {
+            roles.on(name, self.address(name).unwrap());
         }
         roles
     }
@@ -484,7 +489,18 @@ impl Cluster {
 
     /// Waits, at a close watch, until a live node leads in a higher term. Returns who, the term, and how long it took.
     pub fn successor(&self, term: i64, since: Instant, bound: Duration) -> (String, i64, Duration) {
-        let mut lines: Vec<_> = self.live().into_iter().map(|n| (self.address(&n).unwrap(), n)).collect();
+        self.successor_among(&self.live(), term, since, bound)
+    }
+
+    /// The same among these: nodes of one region.
+    pub fn successor_among(
+        &self,
+        names: &[String],
+        term: i64,
+        since: Instant,
+        bound: Duration,
+    ) -> (String, i64, Duration) {
+        let mut lines: Vec<_> = names.iter().cloned().map(|n| (self.address(&n).unwrap(), n)).collect();
         lines.sort();
         let mut lines: Vec<_> = lines.into_iter().map(|(a, n)| (crate::load::Line::new(a), n)).collect();
         loop {

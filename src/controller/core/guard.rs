@@ -115,12 +115,8 @@ impl Core {
     }
 
     /// This node leads, or leads no longer: what was asked is over, and what waited with it.
-    pub(super) fn guard_anew(&mut self, now: Mono) {
-        if self.is_guarded() {
-            self.guard.begin(now);
-        } else {
-            self.guard.end();
-        }
+    pub(super) fn guard_anew(&mut self) {
+        self.guard.reset();
         for entry in &mut self.entries {
             entry.withheld = None;
         }

@@ -347,7 +347,7 @@ impl Core {
             self.following.turned();
         }
         if matches!(before, Place::Leader) || self.is_guarded() {
-            self.guard_anew(now.mono);
+            self.guard_anew();
         }
         match (before.probes(), self.roles.place.probes()) {
             (false, true) => self.begin_probing(effects),
