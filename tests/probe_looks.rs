@@ -132,10 +132,10 @@ async fn a_schedule_taken_over_goes_on_and_one_taken_away_stops() {
         .collect();
     // Known and not due; only one is overdue.
     let now = Clock::system().mono();
-    let last = targets.iter().map(|t| (t.name.clone(), now)).collect::<Vec<_>>();
-    let overdue = vec![(targets[7].name.clone(), Default::default())];
+    // The last word for a name counts.
+    let overdue = (targets[7].name.clone(), Default::default());
+    let last = targets.iter().map(|t| (t.name.clone(), now)).chain([overdue]).collect();
     engine.handle.set_targets(targets.clone(), last);
-    engine.handle.set_targets(targets.clone(), overdue);
     let first = engine.next().await;
     assert_eq!(first.target.as_str(), "t-7");
     assert_eq!(engine.handle.stats().started.load(SeqCst), 1, "the others wait for their time");

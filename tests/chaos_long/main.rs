@@ -33,13 +33,16 @@
 //! | 28 | a stalled runtime | `s28_starved_leader`; the authority's tests |
 //! | 29 | leads only when ready | `s29_a_cold_node_is_all_that_is_left` |
 //!
-//! Beside the table: `two_regions_fail_apart`.
+//! Beside the table: `two_regions_fail_apart`, `no_slot_of_graphite_is_empty_over_5_leader_kills`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "../support/publish.rs"]
+mod publish;
 #[path = "../support/chaos_mods.rs"]
 mod support;
 pub use support::{audit, cluster, etcd, farm, figures, http, load, node, proxy, roles, signal};
 
+mod graphite;
 mod leader;
 mod network;
 mod propagation;

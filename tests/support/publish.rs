@@ -110,7 +110,7 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A real carbon-cache that keeps one value a second; killed when dropped, its files with it.
+/// A real carbon-cache; killed when dropped, its files with it.
 pub struct Carbon {
     dir: tempfile::TempDir,
     pub port: u16,
@@ -120,6 +120,11 @@ pub struct Carbon {
 impl Carbon {
     /// Made, not started.
     pub fn new() -> Self {
+        Self::keeping("1s:2h")
+    }
+
+    /// The same with these retentions.
+    pub fn keeping(retentions: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (root, port) = (dir.path().display(), free_port());
         let conf = format!(
@@ -130,7 +135,8 @@ impl Carbon {
              PICKLE_RECEIVER_PORT = 0\nCACHE_QUERY_INTERFACE = 127.0.0.1\nCACHE_QUERY_PORT = 0\n"
         );
         std::fs::write(dir.path().join("carbon.conf"), conf).unwrap();
-        std::fs::write(dir.path().join("storage-schemas.conf"), "[all]\npattern = .*\nretentions = 1s:2h\n").unwrap();
+        let schemas = format!("[all]\npattern = .*\nretentions = {retentions}\n");
+        std::fs::write(dir.path().join("storage-schemas.conf"), schemas).unwrap();
         Self { dir, port, child: None }
     }
 
