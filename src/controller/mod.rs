@@ -221,11 +221,12 @@ impl Loop {
     fn feed(&mut self, item: FeedItem) {
         let now = self.wiring.clock.now();
         match item {
-            FeedItem::Synced { revision, events, reset } => {
+            FeedItem::Synced { revision, events, reset, generation } => {
                 self.standing_store = StoreState::Ok;
                 if reset {
                     self.core.store_was_reset();
                 }
+                self.core.keys_are_of(generation);
                 let first = !std::mem::replace(&mut self.heard_store, true);
                 let events = if first { self.wiring.keeper.reconcile(events, revision) } else { events };
                 self.wiring.keeper.told(&events, revision, now.mono);

@@ -326,6 +326,7 @@ impl Peers for SimPeers {
             term: node.term,
             leader: node.leader,
             leader_url: node.leader_url,
+            leader_term: node.leader_term,
             store: node.store,
             static_leader: node.static_leader,
         })

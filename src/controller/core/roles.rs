@@ -47,7 +47,7 @@ pub(super) struct Roles {
     /// A generation has begun, and the store has not yet said in it who leads: what other nodes say may be of the one before.
     anew: bool,
     pub leader: Option<LeaderStatus>,
-    leader_term: i64,
+    pub leader_term: i64,
     /// Who led last, as far as this node knows.
     known: Option<NodeName>,
     /// Changes of the leader or its term that this node has seen; the first leader is none.
@@ -246,9 +246,13 @@ impl Core {
 
     /// Another node that leads, as the session sees it, or where it cannot tell, the feed.
     pub(super) fn store_leader(&self) -> Option<Whom> {
-        let by_keys = self.regions.leader(&self.identity.region);
+        let by_keys = self.leader_by_keys();
         let other = |node: &NodeName| *node != self.identity.node;
         if self.standing.session {
+            // Either of the two may be behind: the higher term is the later one.
+            if let Some(later) = by_keys.filter(|l| l.term > self.standing.term && other(&l.node)) {
+                return Some(later.clone());
+            }
             let node = self.standing.leader.clone().filter(other)?;
             let url = self.standing.leader_url.clone().filter(|url| !url.is_empty());
             // Without a place it cannot be dialled, but it leads.
@@ -256,7 +260,13 @@ impl Core {
             return Some(Whom { node, url, term: self.standing.term });
         }
         let told = self.standing.store == StoreState::Ok && !self.roles.anew;
-        by_keys.filter(|leader| told && other(&leader.node)).cloned()
+        // A watch that lags may still show a leader whose term is known to be over.
+        by_keys.filter(|leader| told && other(&leader.node) && leader.term >= self.roles.term).cloned()
+    }
+
+    /// The leader key as the feed read it, where that was in the history of the store that the session's terms are of.
+    fn leader_by_keys(&self) -> Option<&Whom> {
+        self.regions.leader(&self.identity.region).filter(|_| self.keys_of == self.standing.generation)
     }
 
     /// The longest time between two probes of a target that is in force.
