@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Change, Core, Effects, Question, Standing, Witness};
+use self::writer::Reign;
 use crate::{
     clock::Clock,
     evaluation::isolation::{ANSWERS_WITHIN, Answer},
@@ -432,8 +433,10 @@ impl Loop {
         if effects.writes.is_empty() && transitions.is_empty() {
             return;
         }
-        if self.wiring.session.may_write(self.wiring.clock.mono()) {
-            self.wiring.writer.push_with(transitions, effects.writes);
+        let reign = Reign::of(&self.wiring.session.authority().peek());
+        // What was decided in a term that is over meanwhile is not to be written in the next.
+        if reign == self.core.reign() && self.wiring.session.may_write(self.wiring.clock.mono()) {
+            self.wiring.writer.push(reign, transitions, effects.writes);
         } else if !effects.writes.is_empty() {
             self.core.writes_lost();
         }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::events::Numbers;
-pub use self::queue::Queue;
+pub use self::queue::{Queue, Reign};
 use super::{core::Write, transitions::Transition};
 use crate::{
     model::{
@@ -76,8 +76,8 @@ struct Writer {
     trouble: Mutex<Option<String>>,
     /// Where events are numbered from.
     numbers: Mutex<Option<Numbers>>,
-    /// The term in which the store denied events: they are left out until the next.
-    mute: Mutex<Option<i64>>,
+    /// The reign in which the store denied events: they are left out until the next.
+    mute: Mutex<Option<Reign>>,
 }
 
 impl Writer {
@@ -98,26 +98,26 @@ impl Writer {
 
     /// Writes one batch; true when nothing is left to do now.
     async fn flush(&self) -> bool {
-        let term = self.session.authority().peek().term();
-        let Some(fence) = self.session.fence() else {
+        let reign = self.reign();
+        let Some(fence) = self.session.fence().filter(|_| self.reign() == reign) else {
             // Another leader writes its own; this one starts anew if it leads again.
-            self.queue.clear();
+            self.queue.clear(reign);
             return true;
         };
-        let transitions = self.queue.take_transitions(events::MOST);
+        let transitions = self.queue.take_transitions(reign, events::MOST);
         let of_event = if transitions.is_empty() { 0 } else { events::OPS };
-        let batch = self.queue.take(FLUSH_OPS.saturating_sub(of_event));
+        let batch = self.queue.take(reign, FLUSH_OPS.saturating_sub(of_event));
         if batch.is_empty() && transitions.is_empty() {
             return true;
         }
-        let event = self.event(&transitions, term).await;
+        let event = self.event(&transitions, reign).await;
         let told = !event.is_empty();
         let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence).await;
         if told && !batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
             let alone = self.write(&[], event, &fence).await;
-            self.settle_event(&alone, transitions, told, term);
+            self.settle_event(&alone, transitions, told, reign);
         } else {
-            self.settle_event(&result, transitions, told, term);
+            self.settle_event(&result, transitions, told, reign);
         }
         if batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
             return self.queue.is_empty();
@@ -135,31 +135,35 @@ impl Writer {
                     Ok(TxnOutcome::Done { .. }) => {}
                     result => {
                         let rest = batch.get(index..).unwrap_or_default();
-                        return self.judge(result, [&denied.0, rest].concat(), term).await;
+                        return self.judge(result, [&denied.0, rest].concat(), reign).await;
                     }
                 }
             }
             return match denied {
-                (denied, Some(error)) => self.judge(Err(error), denied, term).await,
+                (denied, Some(error)) => self.judge(Err(error), denied, reign).await,
                 (_, None) => self.queue.is_empty(),
             };
         }
-        self.judge(result, batch, term).await
+        self.judge(result, batch, reign).await
     }
 
-    fn is_mute(&self, term: i64) -> bool {
-        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(term)
+    fn reign(&self) -> Reign {
+        Reign::of(&self.session.authority().peek())
+    }
+
+    fn is_mute(&self, reign: Reign) -> bool {
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(reign)
     }
 
     /// The operations of the event that tells these transitions; none where it cannot be numbered now.
-    async fn event(&self, transitions: &[Transition], term: i64) -> Vec<Op> {
-        if transitions.is_empty() || self.is_mute(term) {
+    async fn event(&self, transitions: &[Transition], reign: Reign) -> Vec<Op> {
+        if transitions.is_empty() || self.is_mute(reign) {
             return Vec::new();
         }
         let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let numbers = match known.filter(|numbers| numbers.are_of(term)) {
+        let numbers = match known.filter(|numbers| numbers.are_of(reign)) {
             Some(numbers) => numbers,
-            None => match Numbers::read(self.store.as_ref(), &self.region, term).await {
+            None => match Numbers::read(self.store.as_ref(), &self.region, reign).await {
                 Ok(numbers) => numbers,
                 Err(error) => {
                     tracing::debug!(%error, "the last event could not be read");
@@ -177,7 +181,7 @@ impl Writer {
         result: &Result<TxnOutcome, StoreError>,
         transitions: Vec<Transition>,
         told: bool,
-        term: i64,
+        reign: Reign,
     ) {
         match result {
             Ok(TxnOutcome::Done { .. }) if told => {
@@ -188,10 +192,10 @@ impl Writer {
             // They are on this node's disk, and the states themselves go out.
             Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => {
                 tracing::warn!(%error, "the store takes no events; they are left out in this term");
-                *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
+                *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reign);
             }
-            _ if self.is_mute(term) => {}
-            _ => self.queue.give_back_transitions(transitions),
+            _ if self.is_mute(reign) => {}
+            _ => self.queue.give_back_transitions(reign, transitions),
         }
     }
 
@@ -213,7 +217,7 @@ impl Writer {
         result
     }
 
-    async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, term: i64) -> bool {
+    async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, reign: Reign) -> bool {
         match result {
             Ok(TxnOutcome::Done { .. }) => {
                 // What waits behind may be what the trouble is about.
@@ -226,8 +230,8 @@ impl Writer {
             }
             Ok(TxnOutcome::Refused { .. }) => {
                 tracing::warn!("a leader write was refused by its fence: another term rules");
-                self.session.step_down(term);
-                self.queue.clear();
+                self.session.step_down(reign.term);
+                self.queue.clear(reign);
                 true
             }
             // Rights can be given while it runs.
@@ -235,9 +239,9 @@ impl Writer {
                 let (denied, waiting) = (matches!(error, StoreError::Denied(_)), batch.len());
                 // Back in the queue first: whoever is told of the trouble sees what waits.
                 if denied {
-                    self.queue.give_back_last(batch);
+                    self.queue.give_back_last(reign, batch);
                 } else {
-                    self.queue.give_back(batch);
+                    self.queue.give_back(reign, batch);
                 }
                 self.queue.troubles().note_denied(&self.trouble_key(), &error);
                 let error = error.to_string();

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Change, Core, Effects, Place, Standing, Whom};
 use crate::{
-    controller::standing::{self, Facts},
+    controller::{
+        standing::{self, Facts},
+        writer::Reign,
+    },
     model::{
         NodeName, Now, Role, StoreState, Timestamp,
         cluster::{LeaderStatus, PeerNode},
@@ -172,9 +175,12 @@ impl Core {
         if self.standing.generation != before.generation && before.generation != 0 {
             self.new_generation(before.generation != 0);
         }
-        let gained = self.standing.leads && !before.leads;
+        // A term may follow another without a look in between: it begins anew all the same.
+        let another = (self.standing.generation, self.standing.term) != (before.generation, before.term);
+        let gained = self.standing.leads && (!before.leads || another);
         if self.standing.leads {
             self.roles.led_last = Some(self.standing.term);
+            self.roles.led_in = self.standing.term;
         }
         if self.standing.session && (self.standing.leads || self.standing.leader.is_some()) {
             // The store has had its first word: what nodes say of terms is of this generation again.
@@ -220,6 +226,12 @@ impl Core {
     #[must_use]
     pub fn peer_urls(&self) -> Vec<String> {
         self.roles.urls.values().cloned().collect()
+    }
+
+    /// The term that this node leads in, or the highest seen, and the history that it is of.
+    #[must_use]
+    pub const fn reign(&self) -> Reign {
+        Reign { generation: self.standing.generation, term: self.standing.term }
     }
 
     /// Leader writes were not made although this node took itself for the leader: what it leads anew, it writes anew.
@@ -339,9 +351,6 @@ impl Core {
             return;
         }
         let led = self.roles.led_in;
-        if let Place::Leader = place {
-            self.roles.led_in = self.standing.term;
-        }
         let before = std::mem::replace(&mut self.roles.place, place);
         self.dirty = true;
         self.roles.reason = Arc::clone(&reason);

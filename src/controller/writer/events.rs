@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Reign;
 use crate::{
     controller::transitions::Transition,
     model::RegionName,
@@ -31,7 +32,7 @@ pub struct EventValue {
 /// Where events are numbered from; read from the store once a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
-    term: i64,
+    reign: Reign,
     /// The number of the next event.
     pub next: u64,
 }
@@ -45,22 +46,22 @@ impl Numbers {
     ///
     /// # Errors
     /// As `Store::list`.
-    pub async fn read(store: &dyn Store, region: &RegionName, term: i64) -> Result<Self, StoreError> {
+    pub async fn read(store: &dyn Store, region: &RegionName, reign: Reign) -> Result<Self, StoreError> {
         let prefix = format!("events/{region}/");
         let listing = store.list(&prefix, None).await?;
         let number = |key: &str| key.strip_prefix(&prefix)?.parse::<u64>().ok();
         let last = listing.pairs.iter().filter_map(|pair| number(&pair.key)).max();
-        Ok(Self { term, next: last.map_or(1, |last| last.saturating_add(1)) })
+        Ok(Self { reign, next: last.map_or(1, |last| last.saturating_add(1)) })
     }
 
-    /// Whether they were read in this term.
-    pub const fn are_of(&self, term: i64) -> bool {
-        self.term == term
+    /// Whether they were read in this reign.
+    pub const fn are_of(&self, reign: Reign) -> bool {
+        self.reign.generation == reign.generation && self.reign.term == reign.term
     }
 
     /// The operations that write the next event.
     pub fn ops(&self, region: &RegionName, transitions: &[Transition]) -> Vec<Op> {
-        let value = EventValue { v: 1, term: self.term, transitions: transitions.to_vec() };
+        let value = EventValue { v: 1, term: self.reign.term, transitions: transitions.to_vec() };
         let Ok(value) = serde_json::to_vec(&value) else { return Vec::new() };
         let mut ops = vec![Op::Put { key: key(region, self.next), value: Bytes::from(value), lease: None }];
         ops.extend(self.next.checked_sub(KEPT).filter(|old| *old > 0).map(|old| Op::Delete(key(region, old))));
