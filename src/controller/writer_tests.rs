@@ -24,6 +24,8 @@ enum Trouble {
     Unavailable,
     Refused,
     Denied,
+    /// No answer comes.
+    Silent,
 }
 
 /// An embedded store that fails by script, and remembers what the writer asked for.
@@ -59,6 +61,7 @@ impl Store for Faulty {
             Some(Trouble::Unavailable) => Err(StoreError::Unavailable { reason: "cut".to_owned(), cause: None }),
             Some(Trouble::Refused) => Ok(TxnOutcome::Refused { revision: 1 }),
             Some(Trouble::Denied) => Err(StoreError::Denied("no".to_owned())),
+            Some(Trouble::Silent) => std::future::pending().await,
         }
     }
     async fn watch(&self, prefixes: &[String], from: i64) -> Result<mpsc::Receiver<WatchMessage>, StoreError> {
@@ -344,12 +347,14 @@ async fn single_writes_are_gathered_and_flushed_at_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_flush_is_bounded() {
-    let bench = Bench::new(&[Trouble::Unavailable; 50]).await;
-    bench.push(vec![status("a", 1, "r")]);
-    until("tried", || !bench.sizes().is_empty()).await;
-    bench.stop.cancel();
-    tokio::time::timeout(LAST_FLUSH + Duration::from_secs(2), bench.writer).await.expect("bounded").unwrap();
-    bench.session.await.unwrap().unwrap();
+    for trouble in [Trouble::Unavailable, Trouble::Silent] {
+        let bench = Bench::new(&[trouble; 50]).await;
+        bench.push(vec![status("a", 1, "r")]);
+        until("tried", || !bench.sizes().is_empty()).await;
+        bench.stop.cancel();
+        tokio::time::timeout(LAST_FLUSH + Duration::from_secs(2), bench.writer).await.expect("bounded").unwrap();
+        bench.session.await.unwrap().unwrap();
+    }
 }
 
 fn transition(n: u64) -> Transition {
