@@ -120,11 +120,19 @@ impl Writer {
         if batch.is_empty() && transitions.is_empty() {
             return true;
         }
-        let event = self.event(&transitions, reign).await;
+        let numbers = match self.numbers(reign).await {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                self.queue.give_back_transitions(reign, transitions);
+                return self.judge(Err(error), batch, reign).await;
+            }
+        };
+        let event =
+            numbers.filter(|_| !transitions.is_empty()).map_or_else(Vec::new, |n| n.ops(&self.region, &transitions));
         let told = !event.is_empty();
-        let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence).await;
+        let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence, reign).await;
         if told && !batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
-            let alone = self.write(&[], event, &fence).await;
+            let alone = self.write(&[], event, &fence, reign).await;
             self.settle_event(&alone, transitions, told, reign);
         } else {
             self.settle_event(&result, transitions, told, reign);
@@ -136,7 +144,7 @@ impl Writer {
             // One of them is too large, or not this user's to write: it must not take the others with it.
             let mut denied = (Vec::new(), None);
             for (index, write) in batch.iter().enumerate() {
-                match self.write(&[write], Vec::new(), &fence).await {
+                match self.write(&[write], Vec::new(), &fence, reign).await {
                     Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
                     Err(error @ StoreError::Denied(_)) => {
                         denied.0.push(write.clone());
@@ -165,24 +173,29 @@ impl Writer {
         *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(reign)
     }
 
-    /// The operations of the event that tells these transitions; none where it cannot be numbered now.
-    async fn event(&self, transitions: &[Transition], reign: Reign) -> Vec<Op> {
-        if transitions.is_empty() || self.is_mute(reign) {
-            return Vec::new();
+    /// Where this reign's events are numbered from; read before its first write. None where the store denies that.
+    async fn numbers(&self, reign: Reign) -> Result<Option<Numbers>, StoreError> {
+        let known = self.numbered(reign);
+        if known.is_some() || self.is_mute(reign) {
+            return Ok(known);
         }
+        match Numbers::read(self.store.as_ref(), &self.region, reign).await {
+            Ok(numbers) => *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => self.no_events(reign, &error),
+        }
+        Ok(self.numbered(reign))
+    }
+
+    fn numbered(&self, reign: Reign) -> Option<Numbers> {
         let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let numbers = match known.filter(|numbers| numbers.are_of(reign)) {
-            Some(numbers) => numbers,
-            None => match Numbers::read(self.store.as_ref(), &self.region, reign).await {
-                Ok(numbers) => numbers,
-                Err(error) => {
-                    tracing::debug!(%error, "the last event could not be read");
-                    return Vec::new();
-                }
-            },
-        };
-        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers);
-        numbers.ops(&self.region, transitions)
+        known.filter(|numbers| numbers.are_of(reign) && !self.is_mute(reign))
+    }
+
+    /// The states themselves go out, and the transitions are on this node's disk.
+    fn no_events(&self, reign: Reign, error: &StoreError) {
+        tracing::warn!(%error, "the store takes no events; they are left out in this term");
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reign);
     }
 
     /// What became of the event of a flush. A repeated one has the same number: an ambiguous failure makes no second one.
@@ -199,25 +212,29 @@ impl Writer {
                     numbers.next = numbers.next.saturating_add(1);
                 }
             }
-            // They are on this node's disk, and the states themselves go out.
-            Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => {
-                tracing::warn!(%error, "the store takes no events; they are left out in this term");
-                *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reign);
-            }
+            Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => self.no_events(reign, error),
             _ if self.is_mute(reign) => {}
             _ => self.queue.give_back_transitions(reign, transitions),
         }
     }
 
     /// Writes these: all but guarded deletes in one transaction.
-    async fn write(&self, writes: &[&Write], event: Vec<Op>, fence: &[Compare]) -> Result<TxnOutcome, StoreError> {
+    async fn write(
+        &self,
+        writes: &[&Write],
+        event: Vec<Op>,
+        fence: &[Compare],
+        reign: Reign,
+    ) -> Result<TxnOutcome, StoreError> {
         let mut ops = event;
+        let guard = self.numbered(reign).map(|n| n.guard(&self.region));
+        let compares: Vec<Compare> = fence.iter().cloned().chain(guard).collect();
         for write in writes {
             self.ops(write, &mut ops);
         }
         let mut result = Ok(TxnOutcome::Done { revision: 0 });
         if !ops.is_empty() {
-            result = self.store.txn(Txn { compares: fence.to_vec(), ops }).await;
+            result = self.store.txn(Txn { compares, ops }).await;
         }
         for write in writes.iter().filter(|w| matches!(w, Write::Unlatch { .. })) {
             if matches!(result, Ok(TxnOutcome::Done { .. })) {
@@ -237,6 +254,10 @@ impl Writer {
                     tracing::info!("leader writes are made again");
                 }
                 self.queue.is_empty()
+            }
+            Ok(TxnOutcome::Refused { .. }) if self.happened(reign).await => {
+                self.queue.give_back(reign, batch);
+                false
             }
             Ok(TxnOutcome::Refused { .. }) => {
                 tracing::warn!("a leader write was refused by its fence: another term rules");
@@ -270,6 +291,18 @@ impl Writer {
                 self.queue.is_empty()
             }
         }
+    }
+
+    /// Whether a refusal came from the guard: an earlier write, whose answer was lost, is in the store with this term's event.
+    /// Then the next event has another number, and what that one told is not told again.
+    async fn happened(&self, reign: Reign) -> bool {
+        let Some(numbers) = self.numbered(reign) else { return false };
+        // Where the store does not answer this either, the lead is given up: safe, and its end is near anyway.
+        let Ok(Some(event)) = numbers.written(self.store.as_ref(), &self.region).await else { return false };
+        let told = event.transitions.iter().map(|t| t.number).max();
+        self.queue.told_through(reign, told.unwrap_or(0));
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        true
     }
 
     /// A latch goes only if it is still the one that was cleared: a refusal by that guard is no lost fence.

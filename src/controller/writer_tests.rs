@@ -398,6 +398,35 @@ async fn an_event_goes_out_with_its_states_once_also_after_a_failure_and_256_sta
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_late_copy_of_an_earlier_write_is_refused_and_costs_no_lead() {
+    let bench = Bench::new(&[]).await;
+    bench.push_with(vec![transition(1)], vec![status("a", 1, "older")]);
+    bench.holds(STATUS, 1).await;
+    let first = bench.store.seen.lock().unwrap()[0].clone();
+    bench.push_with(vec![transition(2)], vec![status("a", 2, "newer")]);
+    until("written", || bench.sizes().len() == 2 && bench.queue.is_empty()).await;
+    // The network held a copy of the first one up.
+    assert!(matches!(bench.store.inner.txn(first).await, Ok(TxnOutcome::Refused { .. })));
+    assert!(bench.value(&format!("{STATUS}a")).await.unwrap().contains("newer"));
+    // One that was answered too late for its writer: it did happen, and is not told twice.
+    let event = events::EventValue { v: 1, term: bench.reign().term, transitions: vec![transition(3)] };
+    let value = Bytes::from(serde_json::to_vec(&event).unwrap());
+    let op = Op::Put { key: format!("{EVENTS}{:020}", 3), value, lease: None };
+    bench.store.inner.txn(Txn { compares: Vec::new(), ops: vec![op] }).await.unwrap();
+    let reign = bench.reign();
+    bench.push_with(vec![transition(3), transition(4)], vec![status("a", 4, "newest")]);
+    until("written", || bench.queue.is_empty()).await;
+    until("settled", || bench.sizes().len() == 4).await;
+    bench.holds(STATUS, 1).await;
+    assert!(bench.value(&format!("{STATUS}a")).await.unwrap().contains("newest"));
+    let told: events::EventValue =
+        serde_json::from_str(&bench.value(&format!("{EVENTS}{:020}", 4)).await.unwrap()).unwrap();
+    assert_eq!(told.transitions, [transition(4)]);
+    assert_eq!(bench.reign(), reign, "that is no lost fence");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_the_store_denies_keep_no_state_waiting() {
     // The batch, then the event alone.
     let bench = Bench::new(&[Trouble::Denied, Trouble::Denied]).await;

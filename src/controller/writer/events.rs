@@ -8,7 +8,7 @@ use super::Reign;
 use crate::{
     controller::transitions::Transition,
     model::RegionName,
-    store::{Op, Store, StoreError, keys::NodeKey},
+    store::{Compare, Op, Store, StoreError, keys::NodeKey},
 };
 
 /// Most event values of a region that stand.
@@ -57,6 +57,22 @@ impl Numbers {
     /// Whether they were read in this reign.
     pub const fn are_of(&self, reign: Reign) -> bool {
         self.reign.generation == reign.generation && self.reign.term == reign.term
+    }
+
+    /// Holds as long as the next event is not written. Every write of a leader carries it: a copy of a write that the network
+    /// held up, and that comes in after a later one of the same term, passes the fence, but not this.
+    pub fn guard(&self, region: &RegionName) -> Compare {
+        Compare::Absent(key(region, self.next))
+    }
+
+    /// The next event, where it is written already and of this reign's term: a write that seemed to have failed did happen.
+    ///
+    /// # Errors
+    /// As `Store::get`.
+    pub async fn written(&self, store: &dyn Store, region: &RegionName) -> Result<Option<EventValue>, StoreError> {
+        let (_, pair) = store.get(&key(region, self.next)).await?;
+        let value = pair.and_then(|pair| serde_json::from_slice::<EventValue>(&pair.value).ok());
+        Ok(value.filter(|value| value.term == self.reign.term))
     }
 
     /// The operations that write the next event.

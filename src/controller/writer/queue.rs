@@ -120,6 +120,14 @@ impl Queue {
         }
     }
 
+    /// Drops transitions up to and with this number: the store has them.
+    pub(super) fn told_through(&self, reign: Reign, number: u64) {
+        let mut pending = self.pending();
+        if pending.reign == reign {
+            pending.transitions.retain(|t| t.number > number);
+        }
+    }
+
     /// Whether nothing is left to be written.
     pub(super) fn is_empty(&self) -> bool {
         let pending = self.pending();
