@@ -369,7 +369,7 @@ impl Core {
             self.guard_anew(now.mono);
         }
         match (before.probes(), self.roles.place.probes()) {
-            (false, true) => self.begin_probing(effects),
+            (false, true) => self.begin_probing(now.mono, effects),
             (true, false) => self.end_probing(&before, led, effects),
             _ => {}
         }
