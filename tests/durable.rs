@@ -19,7 +19,7 @@ use bellwether::{
         core::Write,
         status::StatusValue,
         transitions::Transition,
-        writer::{self, Queue},
+        writer::{self, Queue, Reign},
     },
     model::{HealthState, NodeName, RegionName, TargetName, Timestamp},
     store::{
@@ -74,7 +74,8 @@ async fn ten_thousand_transitions_are_durable_soon() {
     };
     let began = Instant::now();
     let states = (0..TARGETS).map(|n| Write::Status(name(n), status(n))).collect();
-    queue.push_with((0..TARGETS).map(told).collect(), states);
+    let reign = Reign::of(&session.authority().peek());
+    queue.push(reign, (0..TARGETS).map(told).collect(), states);
     while queue.depth() > 0 {
         session.ticked();
         assert!(began.elapsed() < Duration::from_secs(30), "{} wait", queue.depth());

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Change, Core, Effects, Question, Standing, Witness};
+use self::writer::Reign;
 use crate::{
     clock::Clock,
     evaluation::isolation::{ANSWERS_WITHIN, Answer},
@@ -221,11 +222,12 @@ impl Loop {
     fn feed(&mut self, item: FeedItem) {
         let now = self.wiring.clock.now();
         match item {
-            FeedItem::Synced { revision, events, reset } => {
+            FeedItem::Synced { revision, events, reset, generation } => {
                 self.standing_store = StoreState::Ok;
                 if reset {
                     self.core.store_was_reset();
                 }
+                self.core.keys_are_of(generation);
                 let first = !std::mem::replace(&mut self.heard_store, true);
                 let events = if first { self.wiring.keeper.reconcile(events, revision) } else { events };
                 self.wiring.keeper.told(&events, revision, now.mono);
@@ -431,8 +433,10 @@ impl Loop {
         if effects.writes.is_empty() && transitions.is_empty() {
             return;
         }
-        if self.wiring.session.may_write(self.wiring.clock.mono()) {
-            self.wiring.writer.push_with(transitions, effects.writes);
+        let reign = Reign::of(&self.wiring.session.authority().peek());
+        // What was decided in a term that is over meanwhile is not to be written in the next.
+        if reign == self.core.reign() && self.wiring.session.may_write(self.wiring.clock.mono()) {
+            self.wiring.writer.push(reign, transitions, effects.writes);
         } else if !effects.writes.is_empty() {
             self.core.writes_lost();
         }

@@ -163,7 +163,9 @@ impl Candidate {
             _ => return None,
         };
         let url = peer.leader_url.clone()?;
-        (node != me).then(|| Self { live, whom: Whom { node: node.clone(), url, term: peer.term } })
+        // Not the highest term that it has seen: that one may be over, and another's.
+        let term = peer.leader_term.unwrap_or(peer.term);
+        (node != me).then(|| Self { live, whom: Whom { node: node.clone(), url, term } })
     }
 }
 

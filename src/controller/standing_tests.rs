@@ -22,6 +22,7 @@ fn peer(node: &str, term: i64) -> PeerNode {
         term,
         leader: None,
         leader_url: None,
+        leader_term: None,
         store: StoreState::Lost,
         static_leader: false,
     }
@@ -169,6 +170,16 @@ fn the_bound_is_twice_the_longest_interval_and_spread_by_name() {
     assert!(spread.len() > 10);
     assert!(spread.iter().all(|b| (10..=12).contains(&b.as_secs())), "{spread:?}");
     assert!(bound(Duration::from_secs(60), &name("a")) >= Duration::from_secs(120));
+}
+
+#[test]
+fn the_highest_term_that_a_peer_has_seen_is_not_its_leaders() {
+    // `b` heard of term 9, which is over, and knows the leader of term 5; `c` knows the leader of term 7.
+    let behind = PeerNode { leader_term: Some(5), ..live("b", "old", 9) };
+    let given = Given { peers: vec![behind.clone(), live("c", "new", 7)], ..cut() };
+    assert_eq!(given.place().whom(), Some(&whom("new", 7)));
+    let given = Given { peers: vec![behind], ..cut() };
+    assert_eq!(given.place().whom(), Some(&whom("old", 5)), "better than nobody");
 }
 
 fn any_peer() -> impl Strategy<Value = PeerNode> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::events::Numbers;
-pub use self::queue::Queue;
+pub use self::queue::{Queue, Reign};
 use super::{core::Write, transitions::Transition};
 use crate::{
     model::{
@@ -46,24 +46,15 @@ pub async fn run(queue: Queue, store: Arc<dyn Store>, session: Session, region: 
         numbers: Mutex::default(),
         mute: Mutex::default(),
     };
-    let mut last: Option<Instant> = None;
-    while !stop.is_cancelled() {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = writer.queue.added() => {}
-        }
-        loop {
-            writer.gather(last, &stop).await;
-            last = Some(Instant::now());
-            if stop.is_cancelled() || writer.flush().await {
-                break;
-            }
-        }
-    }
-    let flush = async { while !writer.queue.is_empty() && !writer.flush().await {} };
-    if tokio::time::timeout(LAST_FLUSH, flush).await.is_err() {
-        tracing::warn!(writes = writer.queue.depth(), "leader writes are left at the end");
+    // What is under way at the stop counts into the bound: a call to a store that is out of reach takes longer than that.
+    let bound = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_FLUSH).await;
+    };
+    tokio::select! {
+        biased;
+        () = writer.work(&stop) => {}
+        () = bound => tracing::warn!(writes = writer.queue.depth(), "leader writes are left at the end"),
     }
 }
 
@@ -76,11 +67,30 @@ struct Writer {
     trouble: Mutex<Option<String>>,
     /// Where events are numbered from.
     numbers: Mutex<Option<Numbers>>,
-    /// The term in which the store denied events: they are left out until the next.
-    mute: Mutex<Option<i64>>,
+    /// The reign in which the store denied events: they are left out until the next.
+    mute: Mutex<Option<Reign>>,
 }
 
 impl Writer {
+    async fn work(&self, stop: &CancellationToken) {
+        let mut last: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.queue.added() => {}
+            }
+            loop {
+                self.gather(last, stop).await;
+                last = Some(Instant::now());
+                if stop.is_cancelled() || self.flush().await {
+                    break;
+                }
+            }
+        }
+        while !self.queue.is_empty() && !self.flush().await {}
+    }
+
     /// Waits until the next flush is due: `FLUSH_EVERY` after the last, or at once when a whole batch is there.
     async fn gather(&self, last: Option<Instant>, stop: &CancellationToken) {
         let Some(due) = last.map(|last| last + FLUSH_EVERY) else { return };
@@ -98,26 +108,34 @@ impl Writer {
 
     /// Writes one batch; true when nothing is left to do now.
     async fn flush(&self) -> bool {
-        let term = self.session.authority().peek().term();
-        let Some(fence) = self.session.fence() else {
+        let reign = self.reign();
+        let Some(fence) = self.session.fence().filter(|_| self.reign() == reign) else {
             // Another leader writes its own; this one starts anew if it leads again.
-            self.queue.clear();
+            self.queue.clear(reign);
             return true;
         };
-        let transitions = self.queue.take_transitions(events::MOST);
+        let transitions = self.queue.take_transitions(reign, events::MOST);
         let of_event = if transitions.is_empty() { 0 } else { events::OPS };
-        let batch = self.queue.take(FLUSH_OPS.saturating_sub(of_event));
+        let batch = self.queue.take(reign, FLUSH_OPS.saturating_sub(of_event));
         if batch.is_empty() && transitions.is_empty() {
             return true;
         }
-        let event = self.event(&transitions, term).await;
+        let numbers = match self.numbers(reign).await {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                self.queue.give_back_transitions(reign, transitions);
+                return self.judge(Err(error), batch, reign).await;
+            }
+        };
+        let event =
+            numbers.filter(|_| !transitions.is_empty()).map_or_else(Vec::new, |n| n.ops(&self.region, &transitions));
         let told = !event.is_empty();
-        let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence).await;
+        let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence, reign).await;
         if told && !batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
-            let alone = self.write(&[], event, &fence).await;
-            self.settle_event(&alone, transitions, told, term);
+            let alone = self.write(&[], event, &fence, reign).await;
+            self.settle_event(&alone, transitions, told, reign);
         } else {
-            self.settle_event(&result, transitions, told, term);
+            self.settle_event(&result, transitions, told, reign);
         }
         if batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
             return self.queue.is_empty();
@@ -126,7 +144,7 @@ impl Writer {
             // One of them is too large, or not this user's to write: it must not take the others with it.
             let mut denied = (Vec::new(), None);
             for (index, write) in batch.iter().enumerate() {
-                match self.write(&[write], Vec::new(), &fence).await {
+                match self.write(&[write], Vec::new(), &fence, reign).await {
                     Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
                     Err(error @ StoreError::Denied(_)) => {
                         denied.0.push(write.clone());
@@ -135,40 +153,49 @@ impl Writer {
                     Ok(TxnOutcome::Done { .. }) => {}
                     result => {
                         let rest = batch.get(index..).unwrap_or_default();
-                        return self.judge(result, [&denied.0, rest].concat(), term).await;
+                        return self.judge(result, [&denied.0, rest].concat(), reign).await;
                     }
                 }
             }
             return match denied {
-                (denied, Some(error)) => self.judge(Err(error), denied, term).await,
+                (denied, Some(error)) => self.judge(Err(error), denied, reign).await,
                 (_, None) => self.queue.is_empty(),
             };
         }
-        self.judge(result, batch, term).await
+        self.judge(result, batch, reign).await
     }
 
-    fn is_mute(&self, term: i64) -> bool {
-        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(term)
+    fn reign(&self) -> Reign {
+        Reign::of(&self.session.authority().peek())
     }
 
-    /// The operations of the event that tells these transitions; none where it cannot be numbered now.
-    async fn event(&self, transitions: &[Transition], term: i64) -> Vec<Op> {
-        if transitions.is_empty() || self.is_mute(term) {
-            return Vec::new();
+    fn is_mute(&self, reign: Reign) -> bool {
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(reign)
+    }
+
+    /// Where this reign's events are numbered from; read before its first write. None where the store denies that.
+    async fn numbers(&self, reign: Reign) -> Result<Option<Numbers>, StoreError> {
+        let known = self.numbered(reign);
+        if known.is_some() || self.is_mute(reign) {
+            return Ok(known);
         }
+        match Numbers::read(self.store.as_ref(), &self.region, reign).await {
+            Ok(numbers) => *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => self.no_events(reign, &error),
+        }
+        Ok(self.numbered(reign))
+    }
+
+    fn numbered(&self, reign: Reign) -> Option<Numbers> {
         let known = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let numbers = match known.filter(|numbers| numbers.are_of(term)) {
-            Some(numbers) => numbers,
-            None => match Numbers::read(self.store.as_ref(), &self.region, term).await {
-                Ok(numbers) => numbers,
-                Err(error) => {
-                    tracing::debug!(%error, "the last event could not be read");
-                    return Vec::new();
-                }
-            },
-        };
-        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers);
-        numbers.ops(&self.region, transitions)
+        known.filter(|numbers| numbers.are_of(reign) && !self.is_mute(reign))
+    }
+
+    /// The states themselves go out, and the transitions are on this node's disk.
+    fn no_events(&self, reign: Reign, error: &StoreError) {
+        tracing::warn!(%error, "the store takes no events; they are left out in this term");
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reign);
     }
 
     /// What became of the event of a flush. A repeated one has the same number: an ambiguous failure makes no second one.
@@ -177,7 +204,7 @@ impl Writer {
         result: &Result<TxnOutcome, StoreError>,
         transitions: Vec<Transition>,
         told: bool,
-        term: i64,
+        reign: Reign,
     ) {
         match result {
             Ok(TxnOutcome::Done { .. }) if told => {
@@ -185,25 +212,29 @@ impl Writer {
                     numbers.next = numbers.next.saturating_add(1);
                 }
             }
-            // They are on this node's disk, and the states themselves go out.
-            Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => {
-                tracing::warn!(%error, "the store takes no events; they are left out in this term");
-                *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
-            }
-            _ if self.is_mute(term) => {}
-            _ => self.queue.give_back_transitions(transitions),
+            Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => self.no_events(reign, error),
+            _ if self.is_mute(reign) => {}
+            _ => self.queue.give_back_transitions(reign, transitions),
         }
     }
 
     /// Writes these: all but guarded deletes in one transaction.
-    async fn write(&self, writes: &[&Write], event: Vec<Op>, fence: &[Compare]) -> Result<TxnOutcome, StoreError> {
+    async fn write(
+        &self,
+        writes: &[&Write],
+        event: Vec<Op>,
+        fence: &[Compare],
+        reign: Reign,
+    ) -> Result<TxnOutcome, StoreError> {
         let mut ops = event;
+        let guard = self.numbered(reign).map(|n| n.guard(&self.region));
+        let compares: Vec<Compare> = fence.iter().cloned().chain(guard).collect();
         for write in writes {
             self.ops(write, &mut ops);
         }
         let mut result = Ok(TxnOutcome::Done { revision: 0 });
         if !ops.is_empty() {
-            result = self.store.txn(Txn { compares: fence.to_vec(), ops }).await;
+            result = self.store.txn(Txn { compares, ops }).await;
         }
         for write in writes.iter().filter(|w| matches!(w, Write::Unlatch { .. })) {
             if matches!(result, Ok(TxnOutcome::Done { .. })) {
@@ -213,7 +244,7 @@ impl Writer {
         result
     }
 
-    async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, term: i64) -> bool {
+    async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, reign: Reign) -> bool {
         match result {
             Ok(TxnOutcome::Done { .. }) => {
                 // What waits behind may be what the trouble is about.
@@ -224,10 +255,14 @@ impl Writer {
                 }
                 self.queue.is_empty()
             }
+            Ok(TxnOutcome::Refused { .. }) if self.happened(reign).await => {
+                self.queue.give_back(reign, batch);
+                false
+            }
             Ok(TxnOutcome::Refused { .. }) => {
                 tracing::warn!("a leader write was refused by its fence: another term rules");
-                self.session.step_down(term);
-                self.queue.clear();
+                self.session.step_down(reign.term);
+                self.queue.clear(reign);
                 true
             }
             // Rights can be given while it runs.
@@ -235,9 +270,9 @@ impl Writer {
                 let (denied, waiting) = (matches!(error, StoreError::Denied(_)), batch.len());
                 // Back in the queue first: whoever is told of the trouble sees what waits.
                 if denied {
-                    self.queue.give_back_last(batch);
+                    self.queue.give_back_last(reign, batch);
                 } else {
-                    self.queue.give_back(batch);
+                    self.queue.give_back(reign, batch);
                 }
                 self.queue.troubles().note_denied(&self.trouble_key(), &error);
                 let error = error.to_string();
@@ -256,6 +291,18 @@ impl Writer {
                 self.queue.is_empty()
             }
         }
+    }
+
+    /// Whether a refusal came from the guard: an earlier write, whose answer was lost, is in the store with this term's event.
+    /// Then the next event has another number, and what that one told is not told again.
+    async fn happened(&self, reign: Reign) -> bool {
+        let Some(numbers) = self.numbered(reign) else { return false };
+        // Where the store does not answer this either, the lead is given up: safe, and its end is near anyway.
+        let Ok(Some(event)) = numbers.written(self.store.as_ref(), &self.region).await else { return false };
+        let told = event.transitions.iter().map(|t| t.number).max();
+        self.queue.told_through(reign, told.unwrap_or(0));
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        true
     }
 
     /// A latch goes only if it is still the one that was cleared: a refusal by that guard is no lost fence.

@@ -172,6 +172,9 @@ pub struct PeerNode {
     /// Where that one is.
     #[serde(default)]
     pub leader_url: Option<String>,
+    /// In which term that one leads; it may lie below the highest term seen. None: an earlier version, which does not say.
+    #[serde(default)]
+    pub leader_term: Option<i64>,
     /// Whether its store answers.
     pub store: StoreState,
     /// It led last, and goes on in its old term.

@@ -58,6 +58,8 @@ pub struct NodeStatus {
     pub leader: Option<NodeName>,
     /// Where the leader is reached.
     pub leader_url: Option<String>,
+    /// In which term that leader leads; below `term` where a later one is over already.
+    pub leader_term: Option<i64>,
     /// An autonomous node that led last and goes on in its old term (design section 4.5).
     pub static_leader: bool,
     /// It may take requests.

@@ -408,6 +408,15 @@ fn spread(target: &Target) -> Duration {
     Duration::from_nanos(u64::try_from(offset).unwrap_or(0))
 }
 
+/// A last time for a target that was probed by another, nobody knows when: it is due once within its whole interval from now, at
+/// a phase by its name, so that all of them together come at the normal rate.
+#[must_use]
+pub fn last_by_phase(target: &Target, now: Mono) -> Mono {
+    let interval = target.interval.max(TICK);
+    let phase = rem(Duration::from_nanos(stable_hash(target.name.as_str())), interval);
+    Mono::from_origin(now.plus(phase).elapsed().saturating_sub(interval))
+}
+
 /// FNV-1a with a finalizer (murmur3's): the same in every process and version, spread well also for `name-1`, `name-2`.
 fn stable_hash(text: &str) -> u64 {
     let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));

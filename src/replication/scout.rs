@@ -87,6 +87,7 @@ mod tests {
             term: 4,
             leader: None,
             leader_url: None,
+            leader_term: None,
             store: StoreState::Lost,
             static_leader: true,
         }

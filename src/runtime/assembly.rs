@@ -232,6 +232,7 @@ fn first_view(identity: &Identity, now: Now) -> View {
             term: 0,
             leader: None,
             leader_url: None,
+            leader_term: None,
             static_leader: false,
             ready: false,
             degraded: true,

@@ -115,6 +115,8 @@ impl Checker {
         let accepted = self.gather(world);
         for accepted in &accepted {
             self.check_write(world, accepted)?;
+            let gone = accepted.keys.iter().filter(|(_, value)| accepted.by.is_none() && value.is_none());
+            gone.for_each(|(key, _)| self.flips.note_removal(key, world.now));
         }
         let probes = world.field.take_probes();
         world.figures.probes += probes.len() as u64;

@@ -18,12 +18,14 @@ const RISE: usize = 2;
 pub struct Flips {
     /// Results of each target, oldest first.
     results: BTreeMap<String, VecDeque<(u64, usize, bool)>>,
+    /// When an operator took each target's keys away last.
+    removed: BTreeMap<String, u64>,
     nodes: usize,
 }
 
 impl Flips {
     pub const fn new(nodes: usize) -> Self {
-        Self { results: BTreeMap::new(), nodes }
+        Self { results: BTreeMap::new(), removed: BTreeMap::new(), nodes }
     }
 
     pub fn note_probes(&mut self, probes: &[Probe]) {
@@ -33,6 +35,13 @@ impl Flips {
             while results.front().is_some_and(|(at, ..)| at + REMEMBERED < probe.at) {
                 results.pop_front();
             }
+        }
+    }
+
+    /// An operator took a key of a target away.
+    pub fn note_removal(&mut self, key: &str, now: u64) {
+        if let Some((target, _)) = key.strip_prefix("healthcheck/").and_then(|k| k.split_once('/')) {
+            self.removed.insert(target.to_owned(), now);
         }
     }
 
@@ -84,8 +93,10 @@ impl Flips {
                 "{name}: {} {from} -> {to} ({}, {}) {}",
                 target.name, health.term, health.n, health.reason
             ));
+            // One that was removed and made again is a new target; who missed the removal sees its old state turn unknown.
+            let removed = self.removed.get(target.name.as_str()).is_some_and(|at| world.now < at + REMEMBERED);
             let lost = health.state == HealthState::Unknown
-                && (restored || world.now >= self.last_result(target.name.as_str(), node) + 59_000);
+                && (restored || removed || world.now >= self.last_result(target.name.as_str(), node) + 59_000);
             if !lost && !self.backed(target.name.as_str(), health.state) {
                 let what = format!("{name}: {} {from} -> {to}: {}", target.name, health.reason);
                 return Err(Broken { invariant: BACKED, at: world.now, what });

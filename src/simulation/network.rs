@@ -41,7 +41,7 @@ struct Links {
     deaf: Vec<bool>,
     /// The last full frame in one line of each node, with its term's place in the line: what a stale proxy would give.
     old: Vec<Option<(i64, Bytes)>>,
-    /// Percent of streams that begin with such a line.
+    /// Percent of full frames that such a line follows.
     stale: u64,
     /// What readers did not notice.
     unnoticed: Vec<String>,
@@ -99,7 +99,7 @@ impl Network {
         links.deaf[node] = deaf;
     }
 
-    /// Percent of streams that begin with an old line.
+    /// Percent of full frames that are followed by an old line.
     pub fn stale(&self, percent: u64) {
         self.links().stale = percent;
     }
@@ -285,8 +285,11 @@ impl Pipe {
                 let stale = self.network.links().stale;
                 if let Some(old) = old.filter(|_| stale > 0 && self.chance.below(100) < stale && self.spoiled.is_none())
                 {
+                    // After the newer one: before it, a reader that has not heard of the newer term yet (cut off from the
+                    // store) could not know that the older one is over, and takes no harm from it.
+                    self.out.send(line).await.ok()?;
                     self.spoiled = Some(("has a frame of an earlier term", 0));
-                    self.out.send(old).await.ok()?;
+                    return self.out.send(old).await.ok();
                 }
             }
         }
@@ -323,6 +326,7 @@ impl Peers for SimPeers {
             term: node.term,
             leader: node.leader,
             leader_url: node.leader_url,
+            leader_term: node.leader_term,
             store: node.store,
             static_leader: node.static_leader,
         })

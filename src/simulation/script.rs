@@ -42,7 +42,7 @@ pub enum Act {
     LosePeer(usize, u64),
     /// A node does not read its streams.
     Deafen(usize, bool),
-    /// Percent of streams that begin with a frame of an earlier term.
+    /// Percent of full frames that are followed by one of an earlier term.
     StalePeers(u64),
     /// An operator's keys: value, or none for a delete.
     Edit(Vec<(String, Option<String>)>),

@@ -160,7 +160,9 @@ impl World {
             store => {
                 if let Act::Edit(keys) = &store {
                     let held = keys.iter().filter(|(_, value)| value.is_none()).count() > 8;
-                    self.edited = self.now + if held { REMOVAL_HOLD.as_millis() as u64 + 2_000 } else { 0 };
+                    let until = self.now + if held { REMOVAL_HOLD.as_millis() as u64 + 2_000 } else { 0 };
+                    // A small edit does not end the hold of a mass removal before it.
+                    self.edited = self.edited.max(until);
                 }
                 self.disturb_all(&store);
                 act_on(&mut lock(&self.server), store);

@@ -64,6 +64,8 @@ pub enum FeedItem {
         /// The store has another history than what was told before (restored from a backup): revisions and terms from before
         /// mean nothing now; every pair comes as a put again, and what is there no more as a delete.
         reset: bool,
+        /// The store's generation that it was listed in.
+        generation: u64,
     },
     /// Changes, never empty; below one prefix in order of revision.
     Events(Vec<Event>),
@@ -314,7 +316,7 @@ impl Feed {
         if reset {
             tracing::warn!(revision, known, "the store has another history: everything was read again");
         }
-        self.send(FeedItem::Synced { revision, events, reset }).await
+        self.send(FeedItem::Synced { revision, events, reset, generation: self.generation }).await
     }
 
     /// The generation that it was begun in, and the list.

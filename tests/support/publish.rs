@@ -69,6 +69,7 @@ pub fn view(names: &[&str]) -> View {
             term: 3,
             leader: None,
             leader_url: None,
+            leader_term: None,
             static_leader: false,
             ready: true,
             degraded: false,

@@ -198,6 +198,7 @@ impl Fixture {
                 term: 42,
                 leader: NodeName::new("node-a").ok(),
                 leader_url: None,
+                leader_term: None,
                 static_leader: false,
                 ready: self.ready,
                 degraded: false,

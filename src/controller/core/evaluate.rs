@@ -89,6 +89,7 @@ impl Core {
             term: self.roles.term,
             leader: leader.map(|l| l.node.clone()),
             leader_url: leader.map(|l| l.url.clone()).filter(|url| !url.is_empty()),
+            leader_term: leader.map(|_| self.roles.leader_term),
             static_leader: matches!(self.roles.place, Place::StaticLeader { .. }),
             ready: self.synced && !self.standing.draining,
             degraded: self.degraded(),

@@ -279,6 +279,7 @@ impl Core {
             cell: Arc::default(),
             fast: false,
             stamp: Stamp::default(),
+            shared: false,
             own: false,
             withheld: None,
             target: Arc::clone(target),
@@ -293,7 +294,11 @@ impl Core {
             // With a living leader its word counts. Without one a failure stays one until it is disproved, and an up target
             // has to show it again. The number goes on in any case.
             entry.track = match self.vouched(now) {
-                Some(came) => status.track(self.followed_probed_at(), None, came),
+                Some(came) => {
+                    let (track, shared) = status.track(self.followed_probed_at(), None, came);
+                    entry.shared = shared;
+                    track
+                }
                 None => Track::restore(status.restored(now), None, now),
             };
         }
@@ -385,6 +390,7 @@ impl Entry {
     fn follow(&mut self, stamp: Stamp, entry: replication::Entry, came: Now, effects: &mut Effects) -> bool {
         let replication::Entry { health, counters, observation, .. } = entry;
         let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), effects);
+        self.shared = false;
         if let Some(observation) = observation {
             self.cell.store(observation);
         }
@@ -400,7 +406,8 @@ impl Entry {
         came: Now,
         effects: &mut Effects,
     ) -> bool {
-        let track = status.track(probed_at, self.track.counters().last_result, came);
+        let (track, shared) = status.track(probed_at, self.track.counters().last_result, came);
+        self.shared = shared;
         self.replace(stamp, track, effects)
     }
 
@@ -432,8 +439,8 @@ impl StatusValue {
     }
 
     /// The state as it was written, as old as its newest result: it was probed when it changed, by the summary since, and
-    /// by a frame before.
-    fn track(&self, probed_at: Option<Timestamp>, before: Option<Timestamp>, came: Now) -> Track {
+    /// by a frame before. And whether that is the summary's word: then its own time is not known.
+    fn track(&self, probed_at: Option<Timestamp>, before: Option<Timestamp>, came: Now) -> (Track, bool) {
         let health = Health {
             state: self.health,
             since: self.since,
@@ -444,7 +451,9 @@ impl StatusValue {
             n: self.n,
         };
         let probed = self.health != HealthState::Unknown;
-        let last_result = [Some(self.since), probed_at, before].into_iter().flatten().max().filter(|_| probed);
-        Track::restore(health, Some(&Counters { last_result, ..Counters::default() }), came)
+        let own = before.max(Some(self.since));
+        let last_result = probed_at.max(own).filter(|_| probed);
+        let track = Track::restore(health, Some(&Counters { last_result, ..Counters::default() }), came);
+        (track, last_result > own)
     }
 }

@@ -241,3 +241,32 @@ fn a_node_that_starts_believes_a_living_leader_or_a_fresh_summary() {
     bench.core.tick(bench.now());
     assert_eq!(bench.state("a-1"), HealthState::Unknown);
 }
+
+#[test]
+fn who_starts_from_a_summary_and_leads_does_not_probe_all_at_once() {
+    let names: Vec<String> = (0..20).map(|i| format!("t-{i}")).collect();
+    let paths: Vec<String> = names.iter().map(|n| format!("healthcheck/{n}/path")).collect();
+    let keys: Vec<String> = names.iter().map(|n| status_key(n)).collect();
+    let up = r#"{"v":1,"health":"up","since":"1970-01-01T00:00:10Z","reason":"r","term":3,"n":4}"#;
+    let summary = r#"{"node":"n1","term":3,"now":"1970-01-01T00:01:35Z","probed_at":"1970-01-01T00:01:34Z","viable":true,
+        "up":1,"down":0,"unknown":0}"#;
+    let mut all: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "/x")).collect();
+    all.extend(keys.iter().map(|k| (k.as_str(), up)));
+    all.push((SUMMARY, summary));
+    let mut bench = Bench::starting(true, BTreeMap::new());
+    bench.sync(&all);
+    assert_eq!(bench.state("t-1"), HealthState::Up);
+    // It saw one of them itself.
+    let seen = bench.now().mono;
+    bench.stand(false, Some("other"), StoreState::Ok);
+    let entry = entry("t-3", HealthState::Up, (7, 5), bench.now());
+    bench.full(("other", 7), vec![entry]);
+    bench.secs += 2;
+    let effects = bench.core.stand(Standing { term: 9, ..standing(true, Some("n1"), StoreState::Ok) }, bench.now());
+    let due = |last: &Mono| last.plus(Duration::from_secs(60)).since(bench.now().mono);
+    let dues: std::collections::BTreeSet<Duration> =
+        effects.last.iter().filter(|(n, _)| n.as_str() != "t-3").map(|(_, last)| due(last)).collect();
+    assert!(dues.len() == 19 && dues.iter().all(|d| d.as_secs() < 60), "{dues:?}");
+    assert!(dues.last().unwrap().as_secs() > 30, "over the whole interval: {dues:?}");
+    assert!(effects.last.contains(&(target("t-3"), seen)), "its phase goes on");
+}

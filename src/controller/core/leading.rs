@@ -9,7 +9,7 @@ use crate::{
     controller::transitions::Transition,
     evaluation::health,
     model::{Catalog, HealthState, Mono, NodeName, Now, Observation, TargetName, Timestamp, cluster::Summary},
-    probe::Observed,
+    probe::{Observed, schedule},
     replication,
 };
 
@@ -59,6 +59,7 @@ impl Core {
             }
             let observation = &observed.observation;
             entry.cell.store(Arc::clone(observation));
+            entry.shared = false;
             entry.own = matches!(self.roles.place, Place::Autonomous { .. });
             self.leading.touched.insert(index);
             self.leading.probed_at = self.leading.probed_at.max(Some(observation.at.wall));
@@ -145,8 +146,12 @@ impl Core {
     }
 
     /// This node probes from now on: each target goes on where it was, counters and times included.
-    pub(super) fn begin_probing(&mut self, effects: &mut Effects) {
-        let times = |e: &Entry| Some((e.target.name.clone(), e.track.last_result()?));
+    pub(super) fn begin_probing(&mut self, now: Mono, effects: &mut Effects) {
+        // Whose own time is not known gets a phase of its own: the summary's one time would make all of them due at once.
+        let times = |e: &Entry| {
+            let last = e.track.last_result()?;
+            Some((e.target.name.clone(), if e.shared { schedule::last_by_phase(&e.target, now) } else { last }))
+        };
         effects.last = self.entries.iter().filter_map(times).collect();
         effects.targets = Some(self.catalog.targets.clone());
         for entry in &mut self.entries {

@@ -65,6 +65,8 @@ struct Entry {
     cell: Arc<Cell>,
     fast: bool,
     stamp: Stamp,
+    /// Its last result is taken to be as old as the summary's newest one: when it was probed itself is not known.
+    shared: bool,
     /// This node found it by itself while it was autonomous: it gives way to whatever the leader says.
     own: bool,
     /// A bad result that would turn it down, kept back by the guard.
@@ -109,6 +111,8 @@ pub struct Core {
     transitions: Vec<Transition>,
     /// The store's history is another one, and its keys have not come yet.
     was_reset: bool,
+    /// The store's generation that its keys were listed in.
+    keys_of: u64,
     dirty: bool,
 }
 
@@ -143,6 +147,7 @@ impl Core {
             pending: Vec::new(),
             transitions: Vec::new(),
             was_reset: false,
+            keys_of: 1,
             dirty: true,
         }
     }
@@ -189,6 +194,11 @@ impl Core {
         &self.catalog
     }
 
+    /// In which generation of the store (`store::Generation`) the keys that come next were listed.
+    pub const fn keys_are_of(&mut self, generation: u64) {
+        self.keys_of = generation;
+    }
+
     /// The store went back in time: what it said before is nothing now, and all of it comes again with the next `apply`.
     pub fn store_was_reset(&mut self) {
         self.statuses.clear();
@@ -232,6 +242,11 @@ impl Core {
         if synced && !self.synced {
             self.synced = true;
             self.dirty = true;
+        }
+        let led = NodeKey::Leader(self.identity.region.clone()).to_string();
+        if events.iter().any(|e| e.key() == led) {
+            // What comes with it is that leader's word: it is shown as such from the first moment.
+            self.decide(now, &mut effects);
         }
         // Who was elected before it had read the restored store compared its states with those of the other history.
         if synced && std::mem::take(&mut self.was_reset) && matches!(self.roles.place, Place::Leader) {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Change, Core, Effects, Place, Standing, Whom};
 use crate::{
-    controller::standing::{self, Facts},
+    controller::{
+        standing::{self, Facts},
+        writer::Reign,
+    },
     model::{
         NodeName, Now, Role, StoreState, Timestamp,
         cluster::{LeaderStatus, PeerNode},
@@ -47,7 +50,7 @@ pub(super) struct Roles {
     /// A generation has begun, and the store has not yet said in it who leads: what other nodes say may be of the one before.
     anew: bool,
     pub leader: Option<LeaderStatus>,
-    leader_term: i64,
+    pub leader_term: i64,
     /// Who led last, as far as this node knows.
     known: Option<NodeName>,
     /// Changes of the leader or its term that this node has seen; the first leader is none.
@@ -172,9 +175,12 @@ impl Core {
         if self.standing.generation != before.generation && before.generation != 0 {
             self.new_generation(before.generation != 0);
         }
-        let gained = self.standing.leads && !before.leads;
+        // A term may follow another without a look in between: it begins anew all the same.
+        let another = (self.standing.generation, self.standing.term) != (before.generation, before.term);
+        let gained = self.standing.leads && (!before.leads || another);
         if self.standing.leads {
             self.roles.led_last = Some(self.standing.term);
+            self.roles.led_in = self.standing.term;
         }
         if self.standing.session && (self.standing.leads || self.standing.leader.is_some()) {
             // The store has had its first word: what nodes say of terms is of this generation again.
@@ -222,6 +228,12 @@ impl Core {
         self.roles.urls.values().cloned().collect()
     }
 
+    /// The term that this node leads in, or the highest seen, and the history that it is of.
+    #[must_use]
+    pub const fn reign(&self) -> Reign {
+        Reign { generation: self.standing.generation, term: self.standing.term }
+    }
+
     /// Leader writes were not made although this node took itself for the leader: what it leads anew, it writes anew.
     pub const fn writes_lost(&mut self) {
         self.standing.leads = false;
@@ -246,9 +258,13 @@ impl Core {
 
     /// Another node that leads, as the session sees it, or where it cannot tell, the feed.
     pub(super) fn store_leader(&self) -> Option<Whom> {
-        let by_keys = self.regions.leader(&self.identity.region);
+        let by_keys = self.leader_by_keys();
         let other = |node: &NodeName| *node != self.identity.node;
         if self.standing.session {
+            // Either of the two may be behind: the higher term is the later one.
+            if let Some(later) = by_keys.filter(|l| l.term > self.standing.term && other(&l.node)) {
+                return Some(later.clone());
+            }
             let node = self.standing.leader.clone().filter(other)?;
             let url = self.standing.leader_url.clone().filter(|url| !url.is_empty());
             // Without a place it cannot be dialled, but it leads.
@@ -256,7 +272,13 @@ impl Core {
             return Some(Whom { node, url, term: self.standing.term });
         }
         let told = self.standing.store == StoreState::Ok && !self.roles.anew;
-        by_keys.filter(|leader| told && other(&leader.node)).cloned()
+        // A watch that lags may still show a leader whose term is known to be over.
+        by_keys.filter(|leader| told && other(&leader.node) && leader.term >= self.roles.term).cloned()
+    }
+
+    /// The leader key as the feed read it, where that was in the history of the store that the session's terms are of.
+    fn leader_by_keys(&self) -> Option<&Whom> {
+        self.regions.leader(&self.identity.region).filter(|_| self.keys_of == self.standing.generation)
     }
 
     /// The longest time between two probes of a target that is in force.
@@ -329,9 +351,6 @@ impl Core {
             return;
         }
         let led = self.roles.led_in;
-        if let Place::Leader = place {
-            self.roles.led_in = self.standing.term;
-        }
         let before = std::mem::replace(&mut self.roles.place, place);
         self.dirty = true;
         self.roles.reason = Arc::clone(&reason);
@@ -350,7 +369,7 @@ impl Core {
             self.guard_anew();
         }
         match (before.probes(), self.roles.place.probes()) {
-            (false, true) => self.begin_probing(effects),
+            (false, true) => self.begin_probing(now.mono, effects),
             (true, false) => self.end_probing(&before, led, effects),
             _ => {}
         }

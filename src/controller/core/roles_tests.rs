@@ -19,6 +19,7 @@ fn peer(node: &str, term: i64) -> PeerNode {
         term,
         leader: None,
         leader_url: None,
+        leader_term: None,
         store: StoreState::Lost,
         static_leader: false,
     }
@@ -129,6 +130,29 @@ fn what_was_said_in_an_earlier_outage_counts_no_more() {
     bench.core.stand(Standing { term: 20, ..standing(true, Some("n1"), StoreState::Ok) }, bench.now());
     bench.lose_store();
     assert!(matches!(bench.core.place(), Place::StaticLeader { term: 20 }), "{:?}", bench.core.place());
+}
+
+#[test]
+fn of_session_and_feed_the_later_leader_counts() {
+    let leads = |node: &str| format!(r#"{{"node":"{node}","url":"http://{node}"}}"#);
+    // The session lags: the feed has read of a later term.
+    let mut bench = Bench::following(&[A]);
+    bench.revision = 33;
+    bench.put(LEADER, &leads("b"));
+    let shown = |bench: &mut Bench| {
+        let node = bench.evaluate().0.node;
+        (node.leader.unwrap().to_string(), node.leader_term, node.term)
+    };
+    assert_eq!(shown(&mut bench), ("b".to_owned(), Some(34), 34));
+    // The feed lags: without a session its leader is of a term that is known to be over.
+    bench.core.stand(Standing { term: 50, ..standing(false, Some("c"), StoreState::Ok) }, bench.now());
+    assert_eq!(shown(&mut bench), ("c".to_owned(), Some(50), 50));
+    let cut = Standing { term: 50, session: false, ..standing(false, None, StoreState::Ok) };
+    bench.core.stand(cut.clone(), bench.now());
+    assert_eq!(shown(&mut bench), ("c".to_owned(), Some(50), 50));
+    // Another history: what the feed read in the one before counts no more.
+    bench.core.stand(Standing { generation: 2, term: 20, session: true, ..cut }, bench.now());
+    assert_eq!((bench.evaluate().0.node.leader, bench.core.whom()), (None, None));
 }
 
 #[test]

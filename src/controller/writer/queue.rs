@@ -10,13 +10,31 @@ use tokio::sync::Notify;
 use crate::{
     controller::{core::Write, transitions::Transition},
     model::{CategoryName, TargetName},
-    store::Troubles,
+    store::{Troubles, session::Authority},
 };
 
 /// Most writes that wait. Keys are merged, so only more keys than this lose their oldest; a new leader writes all anew.
 const MAX_QUEUED: usize = 200_000;
 /// Most transitions that wait to go out as events; beyond it the oldest are left out.
 const MAX_TRANSITIONS: usize = 10_000;
+
+/// A term and the store's history that it is of. What was to be written in one is nothing in the next: a new leader begins
+/// with all states anew, and a write of the last term that fails late must not take those with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reign {
+    /// The store's generation.
+    pub generation: u64,
+    /// The term.
+    pub term: i64,
+}
+
+impl Reign {
+    /// The one that a node's authority is of: its own, or the highest that it has seen.
+    #[must_use]
+    pub const fn of(authority: &Authority) -> Self {
+        Self { generation: authority.generation, term: authority.term() }
+    }
+}
 
 /// What waits to be written; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +43,14 @@ pub struct Queue(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     pending: Mutex<Pending>,
-    transitions: Mutex<VecDeque<Transition>>,
     wake: Notify,
     troubles: Troubles,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
+    reign: Reign,
+    transitions: VecDeque<Transition>,
     order: VecDeque<Slot>,
     writes: BTreeMap<Slot, Write>,
 }
@@ -63,43 +82,56 @@ const fn most_ops(write: &Write) -> usize {
 }
 
 impl Queue {
-    /// Adds writes; a waiting one of the same key is replaced.
-    pub fn push(&self, writes: Vec<Write>) {
-        self.push_with(Vec::new(), writes);
-    }
-
-    /// Adds transitions that go out as events, in their order, and the writes that they cause: one wake-up for both.
-    pub fn push_with(&self, transitions: Vec<Transition>, writes: Vec<Write>) {
+    /// Adds transitions that go out as events, in their order, and the writes that they cause: one wake-up for both. A waiting
+    /// write of the same key is replaced; what waits of an earlier reign is dropped.
+    pub fn push(&self, reign: Reign, transitions: Vec<Transition>, writes: Vec<Write>) {
         let mut pending = self.pending();
-        let mut waiting = self.transitions();
-        waiting.extend(transitions);
-        let over = waiting.len().saturating_sub(MAX_TRANSITIONS);
-        waiting.drain(..over);
+        if pending.reign > reign {
+            return;
+        }
+        if pending.reign < reign {
+            *pending = Pending { reign, ..Pending::default() };
+        }
+        pending.transitions.extend(transitions);
+        let over = pending.transitions.len().saturating_sub(MAX_TRANSITIONS);
+        pending.transitions.drain(..over);
         for write in writes {
             pending.put(write);
         }
-        drop((waiting, pending));
+        drop(pending);
         self.0.wake.notify_one();
     }
 
-    /// The oldest of those.
-    pub(super) fn take_transitions(&self, most: usize) -> Vec<Transition> {
-        let mut waiting = self.transitions();
-        let most = most.min(waiting.len());
-        waiting.drain(..most).collect()
+    /// The oldest transitions.
+    pub(super) fn take_transitions(&self, reign: Reign, most: usize) -> Vec<Transition> {
+        let mut pending = self.pending();
+        let most = if pending.reign == reign { most.min(pending.transitions.len()) } else { 0 };
+        pending.transitions.drain(..most).collect()
     }
 
     /// Puts back what could not be written.
-    pub(super) fn give_back_transitions(&self, transitions: Vec<Transition>) {
-        let mut waiting = self.transitions();
+    pub(super) fn give_back_transitions(&self, reign: Reign, transitions: Vec<Transition>) {
+        let mut pending = self.pending();
+        if pending.reign != reign {
+            return;
+        }
         for transition in transitions.into_iter().rev() {
-            waiting.push_front(transition);
+            pending.transitions.push_front(transition);
+        }
+    }
+
+    /// Drops transitions up to and with this number: the store has them.
+    pub(super) fn told_through(&self, reign: Reign, number: u64) {
+        let mut pending = self.pending();
+        if pending.reign == reign {
+            pending.transitions.retain(|t| t.number > number);
         }
     }
 
     /// Whether nothing is left to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.depth() == 0 && self.transitions().is_empty()
+        let pending = self.pending();
+        pending.writes.is_empty() && pending.transitions.is_empty()
     }
 
     /// Returns when something was added.
@@ -109,10 +141,6 @@ impl Queue {
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn transitions(&self) -> MutexGuard<'_, VecDeque<Transition>> {
-        self.0.transitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait.
@@ -128,8 +156,11 @@ impl Queue {
     }
 
     /// The first of them, of at most so many operations.
-    pub(super) fn take(&self, most: usize) -> Vec<Write> {
+    pub(super) fn take(&self, reign: Reign, most: usize) -> Vec<Write> {
         let mut pending = self.pending();
+        if pending.reign != reign {
+            return Vec::new();
+        }
         let mut taken = Vec::new();
         let mut ops = 0_usize;
         while let Some(slot) = pending.order.front() {
@@ -145,8 +176,11 @@ impl Queue {
     }
 
     /// Puts back what could not be written, unless a newer write of the same key came meanwhile.
-    pub(super) fn give_back(&self, writes: Vec<Write>) {
+    pub(super) fn give_back(&self, reign: Reign, writes: Vec<Write>) {
         let mut pending = self.pending();
+        if pending.reign != reign {
+            return;
+        }
         for write in writes.into_iter().rev() {
             let slot = slot(&write);
             if !pending.writes.contains_key(&slot) {
@@ -157,8 +191,11 @@ impl Queue {
     }
 
     /// As `give_back`, but behind all others: what is denied must not keep them waiting.
-    pub(super) fn give_back_last(&self, writes: Vec<Write>) {
+    pub(super) fn give_back_last(&self, reign: Reign, writes: Vec<Write>) {
         let mut pending = self.pending();
+        if pending.reign != reign {
+            return;
+        }
         for write in writes {
             let slot = slot(&write);
             if !pending.writes.contains_key(&slot) {
@@ -168,9 +205,12 @@ impl Queue {
         }
     }
 
-    pub(super) fn clear(&self) {
-        *self.pending() = Pending::default();
-        self.transitions().clear();
+    /// Drops what waits, unless it is of a later reign.
+    pub(super) fn clear(&self, through: Reign) {
+        let mut pending = self.pending();
+        if pending.reign <= through {
+            *pending = Pending { reign: pending.reign, ..Pending::default() };
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) async fn node(call: Call) -> Response<Body> {
     node.ready = node.ready && !call.web.draining.is_cancelled();
     // Role `leader` only while it may write: the view of a process that was frozen is of before.
     if node.role == Role::Leader && !call.web.cluster.may_write() {
-        (node.role, node.leader, node.leader_url, node.degraded) = (Role::Follower, None, None, true);
+        (node.role, node.leader, node.degraded) = (Role::Follower, None, true);
+        (node.leader_url, node.leader_term) = (None, None);
     }
     respond::json(StatusCode::OK, &node)
 }
