@@ -171,6 +171,8 @@ impl Queue {
     pub(super) fn clear(&self) {
         *self.pending() = Pending::default();
         self.transitions().clear();
+        // Who does not write is denied nothing.
+        self.0.troubles.clear();
     }
 }
 
