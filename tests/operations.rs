@@ -22,7 +22,7 @@ use std::{
 use http::{request, wait_for};
 use node::Node;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A service that says where it is.
 fn service(region: &'static str) -> SocketAddr {

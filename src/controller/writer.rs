@@ -126,37 +126,36 @@ impl Writer {
         if batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
             return self.queue.is_empty();
         }
-        if let ([write], Err(error @ StoreError::Denied(_))) = (batch.as_slice(), &result) {
-            if self.latch_alone(write, &fence).await {
-                return self.queue.is_empty();
-            }
-            self.note(&right(write, &self.region), error);
+        if matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
+            return self.one_by_one(batch, &fence, term).await;
         }
-        if batch.len() > 1 && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
-            // One of them is too large, or not this user's to write: it must not take the others with it.
-            let mut denied = (Vec::new(), None);
-            for (index, write) in batch.iter().enumerate() {
-                match self.write(&[write], Vec::new(), &fence).await {
-                    Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
-                    Err(StoreError::Denied(_)) if self.latch_alone(write, &fence).await => {}
-                    Err(error @ StoreError::Denied(_)) => {
+        self.judge(result, batch, term).await
+    }
+
+    /// One write of a batch, or its event, is too large, or not this user's to write: it must not take the others with it.
+    async fn one_by_one(&self, batch: Vec<Write>, fence: &[Compare], term: i64) -> bool {
+        let mut denied = (Vec::new(), None);
+        for (index, write) in batch.iter().enumerate() {
+            match self.write(&[write], Vec::new(), fence).await {
+                Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
+                Err(error @ StoreError::Denied(_)) => {
+                    if !self.latch_alone(write, &error, fence).await {
                         self.note(&right(write, &self.region), &error);
                         denied.0.push(write.clone());
                         denied.1 = Some(error);
                     }
-                    Ok(TxnOutcome::Done { .. }) => self.written(write),
-                    result => {
-                        let rest = batch.get(index..).unwrap_or_default();
-                        return self.judge(result, [&denied.0, rest].concat(), term).await;
-                    }
+                }
+                Ok(TxnOutcome::Done { .. }) => self.written(write),
+                result => {
+                    let rest = batch.get(index..).unwrap_or_default();
+                    return self.judge(result, [&denied.0, rest].concat(), term).await;
                 }
             }
-            return match denied {
-                (denied, Some(error)) => self.judge(Err(error), denied, term).await,
-                (_, None) => self.queue.is_empty(),
-            };
         }
-        self.judge(result, batch, term).await
+        match denied {
+            (denied, Some(error)) => self.judge(Err(error), denied, term).await,
+            (_, None) => self.queue.is_empty(),
+        }
     }
 
     fn is_mute(&self, term: i64) -> bool {
@@ -307,16 +306,14 @@ impl Writer {
     }
 
     /// Writes a denied latch without FT's plain switch: the latch itself is what all nodes obey. False where that is no help.
-    async fn latch_alone(&self, write: &Write, fence: &[Compare]) -> bool {
+    async fn latch_alone(&self, write: &Write, error: &StoreError, fence: &[Compare]) -> bool {
         let Write::Latch { category, latch, disable_plain: true } = write else { return false };
         let alone = Write::Latch { category: category.clone(), latch: latch.clone(), disable_plain: false };
         if !matches!(self.write(&[&alone], Vec::new(), fence).await, Ok(TxnOutcome::Done { .. })) {
             return false;
         }
         self.written(&alone);
-        let switch = plain_switch(category);
-        let denied = format!("/{switch}: permission denied, so only this region's latch stands");
-        self.note(&switch, &StoreError::Denied(denied));
+        self.note(&plain_switch(category), error);
         true
     }
 

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    model::{Fault, FaultLevel, Timestamp},
+    model::{Fault, FaultLevel},
     store::TroublesReceiver,
 };
 
