@@ -45,9 +45,11 @@ pub struct Edits {
 
 fn refused(error: &StoreError) -> EditError {
     match error {
-        StoreError::Unavailable { .. } | StoreError::NoSpace(_) | StoreError::Disk { .. } => {
-            EditError::StoreLost(error.to_string())
-        }
+        StoreError::Unavailable { .. }
+        | StoreError::NoSpace(_)
+        | StoreError::Disk { .. }
+        // The node's user lacks a right: nothing that who asks could do better.
+        | StoreError::Denied(_) => EditError::StoreLost(error.to_string()),
         other => EditError::Other(other.to_string()),
     }
 }

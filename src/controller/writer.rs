@@ -18,10 +18,14 @@ pub use self::queue::{Queue, Reign};
 use super::{core::Write, transitions::Transition};
 use crate::{
     model::{
-        RegionName, TargetName,
+        CategoryName, RegionName, TargetName,
         key::{CategoryField, Key},
     },
-    store::{Compare, MAX_TXN_OPS, Op, Store, StoreError, Txn, TxnOutcome, keys::NodeKey, session::Session},
+    store::{
+        Compare, MAX_TXN_OPS, Op, Store, StoreError, Txn, TxnOutcome,
+        keys::{NodeKey, latches_prefix, outbox_prefix, status_prefix},
+        session::Session,
+    },
 };
 
 /// Pause between two flushes.
@@ -140,29 +144,36 @@ impl Writer {
         if batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
             return self.queue.is_empty();
         }
-        if batch.len() > 1 && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
-            // One of them is too large, or not this user's to write: it must not take the others with it.
-            let mut denied = (Vec::new(), None);
-            for (index, write) in batch.iter().enumerate() {
-                match self.write(&[write], Vec::new(), &fence, reign).await {
-                    Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
-                    Err(error @ StoreError::Denied(_)) => {
+        if matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
+            return self.one_by_one(batch, &fence, reign).await;
+        }
+        self.judge(result, batch, reign).await
+    }
+
+    /// One write of a batch, or its event, is too large, or not this user's to write: it must not take the others with it.
+    async fn one_by_one(&self, batch: Vec<Write>, fence: &[Compare], reign: Reign) -> bool {
+        let mut denied = (Vec::new(), None);
+        for (index, write) in batch.iter().enumerate() {
+            match self.write(&[write], Vec::new(), fence, reign).await {
+                Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
+                Err(error @ StoreError::Denied(_)) => {
+                    if !self.latch_alone(write, &error, fence, reign).await {
+                        self.note(&right(write, &self.region), &error);
                         denied.0.push(write.clone());
                         denied.1 = Some(error);
                     }
-                    Ok(TxnOutcome::Done { .. }) => {}
-                    result => {
-                        let rest = batch.get(index..).unwrap_or_default();
-                        return self.judge(result, [&denied.0, rest].concat(), reign).await;
-                    }
+                }
+                Ok(TxnOutcome::Done { .. }) => self.written(write),
+                result => {
+                    let rest = batch.get(index..).unwrap_or_default();
+                    return self.judge(result, [&denied.0, rest].concat(), reign).await;
                 }
             }
-            return match denied {
-                (denied, Some(error)) => self.judge(Err(error), denied, reign).await,
-                (_, None) => self.queue.is_empty(),
-            };
         }
-        self.judge(result, batch, reign).await
+        match denied {
+            (denied, Some(error)) => self.judge(Err(error), denied, reign).await,
+            (_, None) => self.queue.is_empty(),
+        }
     }
 
     fn reign(&self) -> Reign {
@@ -195,6 +206,7 @@ impl Writer {
     /// The states themselves go out, and the transitions are on this node's disk.
     fn no_events(&self, reign: Reign, error: &StoreError) {
         tracing::warn!(%error, "the store takes no events; they are left out in this term");
+        self.queue.troubles().note_denied(&outbox_prefix(&self.region), error);
         *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = Some(reign);
     }
 
@@ -208,6 +220,7 @@ impl Writer {
     ) {
         match result {
             Ok(TxnOutcome::Done { .. }) if told => {
+                self.queue.troubles().gone(&outbox_prefix(&self.region));
                 if let Some(numbers) = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                     numbers.next = numbers.next.saturating_add(1);
                 }
@@ -247,10 +260,10 @@ impl Writer {
     async fn judge(&self, result: Result<TxnOutcome, StoreError>, batch: Vec<Write>, reign: Reign) -> bool {
         match result {
             Ok(TxnOutcome::Done { .. }) => {
+                batch.iter().for_each(|write| self.written(write));
                 // What waits behind may be what the trouble is about.
                 if self.queue.is_empty() && self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
                 {
-                    self.queue.troubles().gone(&self.trouble_key());
                     tracing::info!("leader writes are made again");
                 }
                 self.queue.is_empty()
@@ -274,7 +287,6 @@ impl Writer {
                 } else {
                     self.queue.give_back(reign, batch);
                 }
-                self.queue.troubles().note_denied(&self.trouble_key(), &error);
                 let error = error.to_string();
                 // One line a trouble, not one a try.
                 if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(error.clone()).as_ref()
@@ -317,9 +329,31 @@ impl Writer {
         }
     }
 
-    /// Below it are nearly all keys that leaders write.
-    fn trouble_key(&self) -> String {
-        format!("regions/{}", self.region)
+    /// Tells a denial by what a role would have to allow.
+    fn note(&self, right: &str, error: &StoreError) {
+        if self.queue.troubles().note_denied(right, error) {
+            tracing::error!(key = right, %error, "the store denies the leader a key; it goes on without, and tries again");
+        }
+    }
+
+    /// It was written: nothing of it is denied.
+    fn written(&self, write: &Write) {
+        self.queue.troubles().gone(&right(write, &self.region));
+        if let Write::Latch { category, disable_plain: true, .. } | Write::Unlatch { category, .. } = write {
+            self.queue.troubles().gone(&plain_switch(category));
+        }
+    }
+
+    /// Writes a denied latch without FT's plain switch: the latch itself is what all nodes obey. False where that is no help.
+    async fn latch_alone(&self, write: &Write, error: &StoreError, fence: &[Compare], reign: Reign) -> bool {
+        let Write::Latch { category, latch, disable_plain: true } = write else { return false };
+        let alone = Write::Latch { category: category.clone(), latch: latch.clone(), disable_plain: false };
+        if !matches!(self.write(&[&alone], Vec::new(), fence, reign).await, Ok(TxnOutcome::Done { .. })) {
+            return false;
+        }
+        self.written(&alone);
+        self.note(&plain_switch(category), error);
+        true
     }
 
     fn status_key(&self, target: &TargetName) -> String {
@@ -338,8 +372,7 @@ impl Writer {
                 Ok(value) => {
                     ops.push(put(NodeKey::Latch(self.region.clone(), category.clone()).to_string(), value));
                     if *disable_plain {
-                        let key = Key::Category(category.clone(), CategoryField::Enabled).to_string();
-                        ops.push(put(key, b"false".to_vec()));
+                        ops.push(put(plain_switch(category), b"false".to_vec()));
                     }
                 }
                 Err(error) => tracing::error!(%category, %error, "a latch cannot be written"),
@@ -354,6 +387,20 @@ impl Writer {
             },
             Write::Unlatch { .. } => {}
         }
+    }
+}
+
+/// FT's own switch of a category.
+fn plain_switch(category: &CategoryName) -> String {
+    Key::Category(category.clone(), CategoryField::Enabled).to_string()
+}
+
+/// What a role has to allow for this write: a key or a prefix.
+fn right(write: &Write, region: &RegionName) -> String {
+    match write {
+        Write::Status(..) | Write::DropStatus(_) | Write::LastGood(_) => status_prefix(region),
+        Write::Latch { .. } | Write::Unlatch { .. } => latches_prefix(region),
+        Write::Summary(_) => NodeKey::Summary(region.clone()).to_string(),
     }
 }
 

@@ -294,7 +294,7 @@ async fn a_denied_write_is_told_keeps_no_other_waiting_and_is_tried_again() {
     let bench = Bench::new(&[Trouble::Denied, Trouble::Denied]).await;
     bench.push(vec![status("a", 1, "r"), status("b", 1, "r")]);
     let told = bench.queue.troubles().subscribe().wait_for(|t| !t.is_empty()).await.unwrap().clone();
-    assert!(told.contains_key("regions/default"), "{told:?}");
+    assert!(told.contains_key("regions/default/status/"), "{told:?}");
     assert_eq!((bench.count(STATUS).await, bench.queue.depth()), (1, 1));
     bench.holds(STATUS, 2).await;
     bench.queue.troubles().subscribe().wait_for(std::collections::BTreeMap::is_empty).await.unwrap();

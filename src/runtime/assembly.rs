@@ -126,15 +126,15 @@ pub fn assemble(parts: Parts, stops: &Stops, tasks: &mut Tasks) -> Assembled {
     let root = parts.root.as_str();
     let [of_store, of_feed, of_session, of_writes] = STORE_SOURCES;
     let troubled = [
-        (of_store, "", store.troubles()),
-        (of_feed, root, Some(feed_options.troubles.subscribe())),
-        (of_session, root, Some(session.troubles().subscribe())),
-        (of_writes, root, Some(queue.troubles().subscribe())),
+        (of_store, "", None, store.troubles()),
+        (of_feed, root, Some("read"), Some(feed_options.troubles.subscribe())),
+        (of_session, root, Some("readwrite"), Some(session.troubles().subscribe())),
+        (of_writes, root, Some("readwrite"), Some(queue.troubles().subscribe())),
     ];
-    for (source, root, troubles) in troubled {
+    for (source, root, right, troubles) in troubled {
         let Some(troubles) = troubles else { continue };
-        let told =
-            trouble::Teller { source, root: root.to_owned(), troubles, faults: faults.clone(), clock: clock.clone() };
+        let (root, faults, clock) = (root.to_owned(), faults.clone(), clock.clone());
+        let told = trouble::Teller { source, root, right, troubles, faults, clock };
         tasks.spawn(Stage::Aside, source, super::endless(told.run(stop(Stage::Aside))));
     }
     let (feed, feed_task) = feed::spawn(Arc::clone(&store), feed_options, stop(Stage::State));

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    model::{Fault, FaultLevel, Timestamp},
+    model::{Fault, FaultLevel},
     store::TroublesReceiver,
 };
 
@@ -15,6 +15,8 @@ pub struct Teller {
     pub source: &'static str,
     /// ROOT, where keys are meant; empty where they are files.
     pub root: String,
+    /// etcd's word for the right that a denied key wants.
+    pub right: Option<&'static str>,
     /// What is wrong.
     pub troubles: TroublesReceiver,
     /// Where the faults go.
@@ -45,24 +47,29 @@ impl Teller {
 
     fn faults(&mut self, known: &[Fault]) -> Vec<Fault> {
         let now = self.clock.now().wall;
-        let troubles = self.troubles.borrow_and_update();
+        let troubles = self.troubles.borrow_and_update().clone();
         let fault = |(key, reason): (&String, &String)| {
             let key = if self.root.is_empty() { key.clone() } else { format!("{}/{key}", self.root) };
             let since = known.iter().find(|f| f.key == key).map_or(now, |f| f.since);
-            told(key, reason, since)
+            Fault {
+                expected: self.expected(&key, reason),
+                key,
+                level: FaultLevel::Fault,
+                value: String::new(),
+                reason: reason.clone(),
+                nearest: None,
+                since,
+            }
         };
         troubles.iter().map(fault).collect()
     }
-}
 
-fn told(key: String, reason: &str, since: Timestamp) -> Fault {
-    Fault {
-        key,
-        level: FaultLevel::Fault,
-        value: String::new(),
-        reason: reason.to_owned(),
-        expected: "a store that this node may read and write".to_owned(),
-        nearest: None,
-        since,
+    /// What would mend it, as a command where it is a right.
+    fn expected(&self, key: &str, reason: &str) -> String {
+        let Some(right) = self.right.filter(|_| reason.contains("permission denied")) else {
+            return "a store that this node may read and write".to_owned();
+        };
+        let prefix = if key.ends_with('/') { "--prefix=true " } else { "" };
+        format!("etcdctl role grant-permission {prefix}ROLE {right} {key}")
     }
 }

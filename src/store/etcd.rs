@@ -28,6 +28,8 @@ use crate::chance::Chance;
 const PAGE: i64 = 500;
 /// The largest reply taken (tonic's own limit is 4 MiB, too little for a page of large values).
 const DECODE_LIMIT: usize = 64 << 20;
+/// Keys of a transaction that an error names.
+const SHOWN: usize = 3;
 /// The wait before the next endpoint is tried.
 const RETRY_WAIT: Duration = Duration::from_millis(50);
 
@@ -155,12 +157,15 @@ impl Etcd {
             let index = self.0.current.load(Ordering::SeqCst);
             match self.attempt(lane, time.min(left), index, &call).await {
                 Ok(value) => return Ok(value),
+                Err(Failure::Final(StoreError::Denied(text))) => {
+                    return Err(Attempts { error: self.denied(&text), ..seen });
+                }
                 Err(Failure::Final(error)) => return Err(Attempts { error, ..seen }),
                 Err(Failure::Login(text)) if renewed => {
-                    return Err(Attempts { error: StoreError::Denied(text), ..seen });
+                    return Err(Attempts { error: self.denied(&text), ..seen });
                 }
                 Err(Failure::Login(text)) => {
-                    seen.error = StoreError::Denied(text);
+                    seen.error = self.denied(&text);
                     renewed = true;
                 }
                 Err(Failure::ReplyTooLarge(text)) => {
@@ -179,6 +184,14 @@ impl Etcd {
         Err(seen)
     }
 
+    /// A denial, with who we are to etcd.
+    fn denied(&self, text: &str) -> StoreError {
+        StoreError::Denied(match &self.0.options.user {
+            Some(user) => format!("{text} (etcd user {})", user.name),
+            None => text.to_owned(),
+        })
+    }
+
     /// Notes the cluster and returns the revision. A reply without a header proves nothing (it is an option on the wire).
     fn heard(&self, header: Option<&etcd_client::ResponseHeader>) -> Result<i64, Failure> {
         if let Some(id) = header.map(etcd_client::ResponseHeader::cluster_id).filter(|id| *id != 0) {
@@ -190,10 +203,9 @@ impl Etcd {
         }
     }
 
-    async fn page(&self, from: Vec<u8>, end: &[u8], revision: i64, limit: i64) -> Result<Page, StoreError> {
+    async fn page(&self, shown: &str, from: &[u8], end: &[u8], at: (i64, i64)) -> Result<Page, StoreError> {
         let times = self.0.options.times;
-        let shown = self.0.root.relative(&from).unwrap_or_default();
-        let (shown, from) = (shown.as_str(), from.as_slice());
+        let (revision, limit) = at;
         self.call(Lane::Calls, times.attempt, shown, true, move |client: Client, _| async move {
             let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(revision);
             let mut kv = client.kv_client().max_decoding_message_size(DECODE_LIMIT);
@@ -213,13 +225,14 @@ impl Etcd {
     }
 
     async fn pages(&self, prefix: &str, revision: Option<i64>) -> Result<Listing, StoreError> {
+        let shown = self.0.root.shown([prefix]);
         let mut from = self.0.root.full(prefix);
         let end = range_end(&from);
         // 0 is etcd's word for the newest; the first page fixes the revision for the others.
         let (mut at, mut limit) = (revision.unwrap_or(0), PAGE);
         let mut pairs = Vec::new();
         loop {
-            let Page::Pairs { revision, more, kvs } = self.page(from.clone(), &end, at, limit).await? else {
+            let Page::Pairs { revision, more, kvs } = self.page(&shown, &from, &end, (at, limit)).await? else {
                 limit = (limit / 8).max(1);
                 continue;
             };
@@ -306,9 +319,11 @@ impl Store for Etcd {
 
     async fn get(&self, key: &str) -> Result<(i64, Option<Pair>), StoreError> {
         let times = self.0.options.times;
-        self.call(Lane::Calls, times.attempt, key, true, move |client: Client, _| async move {
+        let shown = self.0.root.shown([key]);
+        let shown = shown.as_str();
+        self.call(Lane::Calls, times.attempt, shown, true, move |client: Client, _| async move {
             let mut kv = client.kv_client().max_decoding_message_size(DECODE_LIMIT);
-            let mut reply = kv.get(self.0.root.full(key), None).await.map_err(|e| convert::failure(e, key))?;
+            let mut reply = kv.get(self.0.root.full(key), None).await.map_err(|e| convert::failure(e, shown))?;
             let revision = self.heard(reply.header())?;
             let found = reply.take_kvs().into_iter().next();
             Ok((revision, found.and_then(|kv| convert::pair(&self.0.root, kv))))
@@ -322,7 +337,11 @@ impl Store for Etcd {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         txn.check()?;
         let times = self.0.options.times;
-        let what = txn.ops.first().map_or("a transaction", Op::key).to_owned();
+        // etcd does not say which of them it denies, or finds too large.
+        let what = match self.0.root.shown(txn.ops.iter().take(SHOWN).map(Op::key)) {
+            keys if keys.is_empty() => "a transaction".to_owned(),
+            keys => keys,
+        };
         let guarded = !txn.compares.is_empty();
         let lost = AtomicBool::new(false);
         let (request, shown, lost) = (&txn, what.as_str(), &lost);
@@ -365,7 +384,7 @@ impl Store for Etcd {
             return Err(StoreError::Invalid(format!("a watch from revision {from_revision}")));
         }
         let times = self.0.options.times;
-        let what = prefixes.join(" ");
+        let what = self.0.root.shown(prefixes.iter().map(String::as_str));
         let (stream, at) = self
             .call(Lane::Streams, times.attempt, &what, true, move |client: Client, at| async move {
                 let stream = watch::open(&client, &self.0.root, prefixes, from_revision).await?;

@@ -211,12 +211,6 @@ impl Feed {
         }
     }
 
-    fn allowed(&self) {
-        for prefix in &self.options.prefixes {
-            self.options.troubles.gone(prefix);
-        }
-    }
-
     /// Lists if asked to, watches from there, until something breaks.
     async fn attempt(&mut self, relist: bool) -> Result<std::convert::Infallible, Ended> {
         let soon = self.lost && !relist;
@@ -224,12 +218,21 @@ impl Feed {
             self.sync().await?;
         }
         let first = self.options.prefixes.first().map_or("", String::as_str);
-        let watch = self.store.watch(&self.options.prefixes, self.memory.resume()).await;
-        let mut watch = watch.inspect_err(|error| self.note(first, error))?;
+        let mut watch = match self.store.watch(&self.options.prefixes, self.memory.resume()).await {
+            Err(denied @ StoreError::Denied(_)) => {
+                // A watch does not say which of them; lists do.
+                self.list().await?;
+                return Err(denied.into());
+            }
+            watch => watch?,
+        };
         // A restored store would leave a watch from a revision ahead of it silent. This read is begun after the watch is
         // open, so that a restore in between is seen as well.
         let (revision, _) = self.store.get(first).await.inspect_err(|e| self.note(first, e))?;
-        self.allowed();
+        // The watch is of all of them.
+        for prefix in &self.options.prefixes {
+            self.options.troubles.gone(prefix);
+        }
         if self.is_over() || revision < self.memory.revision() {
             return Err(Ended::Relist);
         }
@@ -324,13 +327,27 @@ impl Feed {
         let generation = self.store.number();
         let mut revision = None;
         let mut pairs: Vec<Pair> = Vec::new();
+        let mut denied = None;
         for prefix in &self.options.prefixes {
-            let listing = self.store.list(prefix, revision).await.inspect_err(|e| self.note(prefix, e))?;
-            // The first list is of the newest revision; the others follow it, so that all show one moment.
-            revision = Some(listing.revision);
-            pairs.extend(listing.pairs);
+            match self.store.list(prefix, revision).await {
+                Ok(listing) => {
+                    self.options.troubles.gone(prefix);
+                    // The first list is of the newest revision; the others follow it, so that all show one moment.
+                    revision = Some(listing.revision);
+                    pairs.extend(listing.pairs);
+                }
+                // All that are denied are told at once; a part of the catalog is no catalog.
+                Err(error @ StoreError::Denied(_)) => {
+                    self.note(prefix, &error);
+                    denied.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok((generation, Listing { revision: revision.unwrap_or(0), pairs }))
+        match denied {
+            Some(error) => Err(error),
+            None => Ok((generation, Listing { revision: revision.unwrap_or(0), pairs })),
+        }
     }
 }
 

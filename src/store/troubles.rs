@@ -49,6 +49,11 @@ impl Troubles {
         self.0.send_if_modified(|all| all.remove(key).is_some())
     }
 
+    /// All are gone.
+    pub fn clear(&self) {
+        self.0.send_if_modified(|all| !std::mem::take(all).is_empty());
+    }
+
     /// Whether there is any.
     #[must_use]
     pub fn any(&self) -> bool {

@@ -210,6 +210,8 @@ impl Queue {
         let mut pending = self.pending();
         if pending.reign <= through {
             *pending = Pending { reign: pending.reign, ..Pending::default() };
+            // Who does not write is denied nothing.
+            self.0.troubles.clear();
         }
     }
 }

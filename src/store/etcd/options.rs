@@ -194,6 +194,12 @@ impl Root {
         format!("{}/{relative}", self.0).into_bytes()
     }
 
+    /// A key, or some, as people write them: for what is told.
+    pub(super) fn shown<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> String {
+        let keys: Vec<_> = keys.into_iter().map(|key| format!("{}/{key}", self.0)).collect();
+        keys.join(" ")
+    }
+
     /// A key as everyone else has it. What is no UTF-8 is no key of ours, but is shown.
     pub(super) fn relative(&self, full: &[u8]) -> Option<String> {
         let text = String::from_utf8_lossy(full);

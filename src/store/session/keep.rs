@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{RETRY, Session};
 use crate::bugs::{self, Bug};
+use crate::store::keys::nodes_prefix;
 use crate::store::{LeaseId, Store as _, StoreError};
 
 /// How often the lease is renewed.
@@ -81,7 +82,7 @@ impl Session {
                 RENEW_EVERY
             }
             Err(error) => {
-                self.failed(&self.0.node_key, &error);
+                self.failed(&nodes_prefix(&self.0.options.region), &error);
                 // Counted from before the call, which may have taken long.
                 self.0.clock.mono().since(sent).saturating_add(self.0.chance.jitter(RETRY))
             }

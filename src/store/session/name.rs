@@ -46,7 +46,7 @@ impl Session {
                 match self.register(wanted).await {
                     Ok(None) => {
                         (first, stranger) = (false, None);
-                        self.0.troubles.gone(&self.0.node_key);
+                        self.0.troubles.gone(&nodes_prefix(&self.0.options.region));
                         if self.0.inscribed.send_replace(Some(wanted)) != Some(wanted) {
                             self.0.look.notify_one();
                         }
@@ -55,7 +55,7 @@ impl Session {
                         self.0.inscribed.send_replace(None);
                         self.taken(holder, first, &mut stranger)?;
                     }
-                    Err(error) => self.failed(&self.0.node_key, &error),
+                    Err(error) => self.failed(&nodes_prefix(&self.0.options.region), &error),
                 }
             }
             let done = *self.0.inscribed.borrow() == self.wanted();
