@@ -67,9 +67,9 @@ def main():
     options.rounds = options.rounds or (2 if options.quick else 7)
     began = time.monotonic()
     options.say = lambda text: print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
-    # Both end the `with` below, and with it everything started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    # Each ends the `with` below, and with it everything started.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     tune()
     where = surroundings()
     goals, texts, failed = [], [], []
@@ -98,7 +98,4 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-try:
-    main()
-except KeyboardInterrupt:
-    sys.exit(130)
+main()
