@@ -395,6 +395,26 @@ async fn a_reader_that_sleeps_delays_nothing_and_the_end_is_noticed() {
     drained.await.expect("the receiver closes");
 }
 
+/// Results that say nothing new are handed on together, ten times a second; their reader is not woken each tick.
+#[tokio::test]
+async fn results_that_say_nothing_new_come_together() {
+    let server = answering(answer("200 OK", "text/plain", "OK"), false);
+    let mut engine = start(config());
+    let targets =
+        (0..20).map(|i| target(&format!("t-{i}"), check(Kind::Http, server.address), Duration::from_millis(100)));
+    engine.handle.set_targets(targets.collect(), Vec::new());
+    let (mut first, mut batches, mut results) = (std::collections::BTreeSet::new(), 0, 0);
+    while results < 400 {
+        let batch = tokio::time::timeout(PATIENCE, engine.results.recv()).await.expect("in time").unwrap();
+        if first.len() == 20 {
+            (batches, results) = (batches + 1, results + batch.len());
+        }
+        first.extend(batch.into_iter().map(|observed| observed.target));
+    }
+    // Twenty in each 100 ms, spread over ten ticks.
+    assert!(batches <= 50, "{results} results in {batches} batches");
+}
+
 #[tokio::test]
 async fn the_last_handle_ends_the_engine() {
     let (handle, mut results) = Engine::start(config()).unwrap();

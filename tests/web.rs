@@ -19,6 +19,8 @@ mod connection;
 mod gtg;
 #[path = "support/web_health.rs"]
 mod health;
+#[path = "support/web_hot.rs"]
+mod hot;
 #[path = "support/web_openapi.rs"]
 mod openapi;
 #[path = "support/web_page.rs"]

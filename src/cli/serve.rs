@@ -65,12 +65,21 @@ async fn stop_starting(start: impl Future<Output = Result<Running, RuntimeError>
 /// # Errors
 /// The future's own, or that no runtime could be had.
 pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    use_small_pages();
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let done = runtime.block_on(future);
     // Name look-ups may hang in a blocking thread; they must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// Asks the system for no huge pages: with them a node takes half as much memory again (10,000 targets: 165 MB against 113 MB).
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as they are");
+    }
 }
 
 /// Ends at SIGTERM or SIGINT; a second one ends the process at once.

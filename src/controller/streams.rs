@@ -60,7 +60,11 @@ impl Streams {
         let scouting = core.wants_scouts();
         self.scouting.send_if_modified(|known| std::mem::replace(known, scouting) != scouting);
         if self.until_delta(core).is_some_and(|wait| wait.is_zero()) {
-            self.hub.delta(now.wall, core.graphite_mark(), core.take_delta());
+            if self.hub.is_followed(now.wall) {
+                self.hub.delta(now.wall, core.graphite_mark(), core.take_delta());
+            } else if core.drop_delta() {
+                self.hub.skip();
+            }
             self.last_delta = Some(Instant::now());
         }
     }

@@ -122,6 +122,12 @@ impl Cell {
         self.0.load_full()
     }
 
+    /// Whether this very observation is still the latest; looks at nothing but where it lies.
+    #[must_use]
+    pub fn holds(&self, observation: &Arc<Observation>) -> bool {
+        self.0.load().as_ref().is_some_and(|latest| Arc::ptr_eq(latest, observation))
+    }
+
     /// Puts a newer one in its place.
     pub fn store(&self, observation: Arc<Observation>) {
         self.0.store(Some(observation));

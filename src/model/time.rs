@@ -45,8 +45,49 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// `2026-01-31T12:00:00.000Z`, from 1970 up to 9999. By hand: reports hold thousands of them.
+    #[must_use]
+    pub fn text(self) -> Option<[u8; 24]> {
+        const END: u64 = 253_402_300_800_000;
+        let millis = u64::try_from(self.0).ok().filter(|millis| *millis < END)?;
+        let (day, in_day) = (millis / 86_400_000, millis % 86_400_000);
+        // Days counted from a first of March that begins a cycle of 400 years: leap days then come last
+        // (the proleptic Gregorian calendar).
+        let days = day + 719_468;
+        let (cycle, in_cycle) = (days / 146_097, days % 146_097);
+        let year_in_cycle = (in_cycle - in_cycle / 1_460 + in_cycle / 36_524 - in_cycle / 146_096) / 365;
+        let in_year = in_cycle - (365 * year_in_cycle + year_in_cycle / 4 - year_in_cycle / 100);
+        let month_from_march = (5 * in_year + 2) / 153;
+        let day_of_month = in_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = cycle * 400 + year_in_cycle + u64::from(month <= 2);
+        let (seconds, millis) = (in_day / 1000, in_day % 1000);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts = [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, day_of_month),
+            (11, 2, seconds / 3600),
+            (14, 2, seconds / 60 % 60),
+            (17, 2, seconds % 60),
+            (20, 3, millis),
+        ];
+        for (at, digits, mut value) in parts {
+            for place in text.get_mut(at..at + digits)?.iter_mut().rev() {
+                *place = b'0' + u8::try_from(value % 10).ok()?;
+                value /= 10;
+            }
+        }
+        Some(text)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.text() {
+            return f.write_str(std::str::from_utf8(&text).unwrap_or_default());
+        }
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(t) => write!(f, "{t:.3}"),
             Err(_) => write!(f, "{}ms", self.0),
@@ -118,6 +159,30 @@ pub struct Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_time_is_written_as_the_calendar_has_it(millis in -1_000_000_000_000_i64..260_000_000_000_000) {
+            let by_calendar = jiff::Timestamp::from_millisecond(millis).map(|t| format!("{t:.3}"));
+            if let Ok(by_calendar) = by_calendar {
+                assert_eq!(Timestamp::from_millis(millis).to_string(), by_calendar);
+            }
+        }
+    }
+
+    #[test]
+    fn the_days_around_leap_days_are_written_well() {
+        for text in [
+            "1970-01-01T00:00:00.000Z",
+            "2000-02-29T23:59:59.999Z",
+            "2100-02-28T12:00:00.001Z",
+            "2100-03-01T00:00:00.000Z",
+            "2024-12-31T23:59:59.000Z",
+            "9999-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn timestamps_read_what_they_write() {

@@ -1,6 +1,6 @@
 //! Runs the probes: a thread of its own with a single-threaded runtime, so that neither answers nor evaluation delay
 //! probing, and probing delays none of them. Starts are gathered by tick, limited in all and per host, results handed
-//! on in batches by tick. A slow reader never delays probing: what it does not take is kept up to a bound, then the
+//! on in batches: by tick, or each 100 ms while they say nothing new. A slow reader never delays probing: what it does not take is kept up to a bound, then the
 //! oldest goes. One exchange is left to `run`, the times to `schedule`.
 
 use std::{
@@ -45,6 +45,9 @@ const RESERVED_FILES: u64 = 512;
 /// Looks that wait for the thread.
 const MAX_LOOKS: usize = 64;
 const CPU_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait of a result that says what the one before it said. Whoever reads results is woken ten times a second for all of
+/// these together; for any other result at the end of its tick.
+const CALM: Duration = Duration::from_millis(100);
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -273,6 +276,8 @@ struct Prepared {
     check: Arc<Check>,
     kept: Rc<Kept>,
     host: HostKey,
+    /// What its last probe found.
+    last: Option<Outcome>,
 }
 
 /// What the loop and the probes share; all on one thread.
@@ -285,6 +290,8 @@ struct Core {
     limits: RefCell<Limits<Job>>,
     prepared: RefCell<Vec<Option<Prepared>>>,
     results: RefCell<Vec<Observed>>,
+    /// One of the results must not wait.
+    urgent: Cell<bool>,
     deadlines: RefCell<Deadlines<AbortHandle>>,
     progress: Notify,
 }
@@ -308,6 +315,7 @@ impl Core {
             limits: RefCell::new(Limits::new(max_probes, config.max_per_host)),
             prepared: RefCell::default(),
             results: RefCell::default(),
+            urgent: Cell::new(false),
             deadlines: RefCell::default(),
             progress: Notify::new(),
         }
@@ -334,9 +342,19 @@ impl Core {
         // Where the request is always the same, nothing in it waits.
         let kept = Rc::new(self.prober.prepare(check).now_or_never().unwrap_or_default());
         if let Some(slot) = all.get_mut(id.index()) {
-            *slot = Some(Prepared { check: Arc::clone(check), kept: Rc::clone(&kept), host: host.clone() });
+            *slot = Some(Prepared { check: Arc::clone(check), kept: Rc::clone(&kept), host: host.clone(), last: None });
         }
         (kept, host)
+    }
+
+    /// Notes what was found. True where it says nothing new: the same as before, and nobody waits for a change.
+    fn is_calm(&self, id: Id, check: &Arc<Check>, found: Outcome) -> bool {
+        let mut all = self.prepared.borrow_mut();
+        let Some(Some(known)) = all.get_mut(id.index()) else { return false };
+        if !Arc::ptr_eq(&known.check, check) {
+            return false;
+        }
+        known.last.replace(found) == Some(found) && !self.schedule.borrow().is_fast(id)
     }
 
     fn start(self: &Rc<Self>, job: Job) {
@@ -396,6 +414,7 @@ impl Drop for Running {
         core.stats.latency.record(observation.latency);
         core.limits.borrow_mut().finish(&self.job.host);
         let Some(refreshed) = core.schedule.borrow_mut().finished(self.job.id, now.mono) else { return };
+        let calm = core.is_calm(self.job.id, &self.target.check, observation.outcome) && !refreshed;
         let mut results = core.results.borrow_mut();
         results.push(Observed {
             target: self.target.name.clone(),
@@ -403,7 +422,9 @@ impl Drop for Running {
             observation: Arc::new(observation),
             refreshed,
         });
-        if results.len() == 1 {
+        // The loop is woken for the first result, and for the first that must not wait.
+        let first_urgent = !calm && !core.urgent.replace(true);
+        if results.len() == 1 || first_urgent {
             core.progress.notify_one();
         }
     }
@@ -492,14 +513,16 @@ impl Loop {
             self.flush_at = None;
             self.flush();
         }
-        if !core.results.borrow().is_empty() && self.flush_at.is_none() {
-            self.flush_at = Some(tick_after(now));
+        if !core.results.borrow().is_empty() {
+            let by = if core.urgent.get() { tick_after(now) } else { tick_after(now.plus(CALM)) };
+            self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
         }
         self.count(now);
     }
 
     fn flush(&mut self) {
         let batch = std::mem::take(&mut *self.core.results.borrow_mut());
+        self.core.urgent.set(false);
         if batch.is_empty() {
             return;
         }

@@ -127,8 +127,9 @@ impl Entry {
 }
 
 fn rem(a: Duration, b: Duration) -> Duration {
-    let nanos = a.as_nanos().checked_rem(b.as_nanos()).unwrap_or(0);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    // Five centuries fit; a division of 128 bits costs many times one of 64.
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(nanos(a).checked_rem(nanos(b)).unwrap_or(0))
 }
 
 /// All targets with the time of their next start.
@@ -320,6 +321,13 @@ impl Schedule {
         entry.last_start = Some(now);
         entry.again = false;
         Some(Arc::clone(&entry.target))
+    }
+
+    /// Whether a target is probed at its fast interval: a change of its state is under way.
+    #[must_use]
+    pub fn is_fast(&self, id: Id) -> bool {
+        let entry = self.entries.get(id.index).and_then(Option::as_ref);
+        entry.is_some_and(|e| e.generation == id.generation && e.fast)
     }
 
     /// Ends a run and plans the next one; says whether it answered a refresh. `None`: removed meanwhile.

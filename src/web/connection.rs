@@ -1,5 +1,5 @@
-//! One connection: HTTP/1.1 or HTTP/2 as the client speaks, a watchdog over idle and slow peers, and `/__gtg` answered
-//! before the router.
+//! One connection: `hot` as long as only `/__gtg` is asked, then HTTP/1.1 or HTTP/2 as the client speaks, with `/__gtg` before the
+//! router; a watchdog over idle and slow peers in both.
 
 use std::{
     convert::Infallible,
@@ -30,7 +30,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{Web, doors::Peer, gtg, requests::Endpoint};
+use super::{
+    Web,
+    doors::Peer,
+    gtg,
+    hot::{Hot, Resumed, Step},
+    requests::Endpoint,
+};
 
 /// What all connections of a listener share.
 pub(super) struct Site {
@@ -52,21 +58,21 @@ struct Activity {
     busy: AtomicU32,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end: `/__gtg` alone at first, then everything.
 pub(super) async fn serve<S>(site: &Arc<Site>, stream: S, peer: Peer, idle: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::default());
-    let service = Service { site: Arc::clone(site), peer, activity: Arc::clone(&activity) };
+    let mut watchdog = Watchdog::new(site, idle, &activity);
+    let Some(stream) = only_gtg(site, stream, &mut watchdog).await else { return };
+    let service = Service { site: Arc::clone(site), peer, activity };
     let mut connection = pin!(site.http.serve_connection(TokioIo::new(stream), service));
-    let mut seen = 0;
-    let mut ending = false;
-    // In a set, so that it is polled only when it has something to say: the tokens' locks are shared by all
-    // connections, and must not be taken once a request.
-    let mut controls = FuturesUnordered::from_iter([control(Arc::clone(site), ending, idle)]);
     loop {
-        let control = tokio::select! {
+        if watchdog.ending {
+            connection.as_mut().graceful_shutdown();
+        }
+        tokio::select! {
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -74,25 +80,80 @@ where
                 }
                 return;
             }
-            Some(control) = controls.next() => control,
-        };
-        match control {
-            Control::Kill => return,
-            Control::Stop => ending = true,
-            Control::Look => {
-                let requests = activity.requests.load(Ordering::Relaxed);
-                let idle = activity.busy.load(Ordering::Relaxed) == 0 && requests == seen;
-                if idle && (requests == 0 || ending) {
-                    return;
+            goes_on = watchdog.bark() => if !goes_on { return },
+        }
+    }
+}
+
+/// The first stage. None: the connection has ended.
+async fn only_gtg<S>(site: &Arc<Site>, stream: S, watchdog: &mut Watchdog) -> Option<Resumed<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut hot = Hot::new(stream);
+    loop {
+        // How a connection is ended well is the HTTP library's to know.
+        if watchdog.ending && hot.is_flushed() {
+            return Some(hot.hand_over());
+        }
+        tokio::select! {
+            biased;
+            step = hot.step(site) => match step {
+                Ok(Step::Answered(count)) => {
+                    watchdog.activity.requests.fetch_add(count, Ordering::Relaxed);
                 }
-                ending |= idle;
-                seen = requests;
+                Ok(Step::HandOver) => return Some(hot.hand_over()),
+                Err(_) => return None,
+            },
+            goes_on = watchdog.bark() => if !goes_on { return None },
+        }
+    }
+}
+
+/// Says when a connection is to end: the listener stops, or nothing happens any more.
+struct Watchdog {
+    site: Arc<Site>,
+    idle: Duration,
+    activity: Arc<Activity>,
+    /// Requests at the last look.
+    seen: u64,
+    /// What is under way is finished, and no more.
+    ending: bool,
+    /// In a set, so that it is polled only when it has something to say: the tokens' locks are shared by all
+    /// connections, and must not be taken once a request.
+    controls: FuturesUnordered<Pin<Box<dyn Future<Output = Control> + Send>>>,
+}
+
+impl Watchdog {
+    fn new(site: &Arc<Site>, idle: Duration, activity: &Arc<Activity>) -> Self {
+        let controls = FuturesUnordered::new();
+        let new =
+            Self { site: Arc::clone(site), idle, activity: Arc::clone(activity), seen: 0, ending: false, controls };
+        new.listen();
+        new
+    }
+
+    fn listen(&self) {
+        self.controls.push(Box::pin(control(Arc::clone(&self.site), self.ending, self.idle)));
+    }
+
+    /// Waits until something is to be done: false: close now; true: look at `ending`.
+    async fn bark(&mut self) -> bool {
+        match self.controls.next().await {
+            Some(Control::Kill) | None => return false,
+            Some(Control::Stop) => self.ending = true,
+            Some(Control::Look) => {
+                let requests = self.activity.requests.load(Ordering::Relaxed);
+                let idle = self.activity.busy.load(Ordering::Relaxed) == 0 && requests == self.seen;
+                if idle && (requests == 0 || self.ending) {
+                    return false;
+                }
+                self.ending |= idle;
+                self.seen = requests;
             }
         }
-        if ending {
-            connection.as_mut().graceful_shutdown();
-        }
-        controls.push(self::control(Arc::clone(site), ending, idle));
+        self.listen();
+        true
     }
 }
 
@@ -135,9 +196,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
         let web = &self.site.web;
         let is_gtg = gtg::owns(request.uri().path());
-        if is_gtg && let Some(response) = gtg::fast(web, request.method(), request.uri()) {
-            web.requests.count(Endpoint::Gtg, response.status());
-            let mut response = response.map(http_body_util::Either::Left);
+        let uri = request.uri();
+        if is_gtg
+            && gtg::answers(request.method())
+            && let Some(answer) = gtg::ready(web, uri.path(), uri.query())
+        {
+            web.requests.count(Endpoint::Gtg, answer.status);
+            let mut response = answer.response().map(http_body_util::Either::Left);
             self.close_if_draining(request.version(), &mut response);
             return Either::Left(ready(Ok(response)));
         }

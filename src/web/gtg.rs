@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 
 use super::{
@@ -22,23 +22,38 @@ const EXPIRED: &[u8] = b"this answer's authority has run out";
 /// Longest combination that is kept prepared.
 const MAX_COMBINATION: usize = 512;
 
+/// Whether a method is one that `/__gtg` answers.
+pub(super) fn answers(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
 /// Whether a path is one of `/__gtg`'s.
 pub(super) fn owns(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The answer where the view has it ready; none: ask `slow`.
-pub(super) fn fast(web: &Web, method: &Method, uri: &Uri) -> Option<Response<Full<Bytes>>> {
-    if method != Method::GET && method != Method::HEAD {
+/// An answer that needs no work.
+pub(super) struct Ready {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+    /// `Bellwether-Unknown`.
+    pub(super) unknown: Option<HeaderValue>,
+    /// `Bellwether-Stale`.
+    pub(super) stale: Option<HeaderValue>,
+}
+
+/// The answer to `GET` or `HEAD` where the view has it ready; none: ask `slow`.
+pub(super) fn ready(web: &Web, path: &str, query: Option<&str>) -> Option<Ready> {
+    if !owns(path) {
         return None;
     }
     let view = web.view.peek();
     if view.node.role == Role::Starting {
-        return Some(plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(STARTING)));
+        return Some(Ready::unavailable(STARTING));
     }
-    let rest = uri.path().strip_prefix(PATH)?;
+    let rest = path.strip_prefix(PATH)?;
     let service = rest.strip_prefix('/').filter(|s| !s.is_empty());
-    let answer = match (service, uri.query()) {
+    let answer = match (service, query) {
         (None, None) => Some(&view.gtg.default),
         (None, Some(query)) => {
             if let Some(raw) = query.strip_prefix("categories=") {
@@ -53,23 +68,18 @@ pub(super) fn fast(web: &Web, method: &Method, uri: &Uri) -> Option<Response<Ful
     Some(prepared(web, answer))
 }
 
-/// A prepared answer as a response. Its authority is compared with the clock at each request: a process thawed after a
-/// pause must not give an old one.
-fn prepared(web: &Web, answer: &GtgAnswer) -> Response<Full<Bytes>> {
+/// A prepared answer. Its authority is compared with the clock at each request: a process thawed after a pause must not
+/// give an old one.
+fn prepared(web: &Web, answer: &GtgAnswer) -> Ready {
     if answer.valid_until.is_some_and(|until| web.clock.mono() >= until) {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(EXPIRED));
+        return Ready::unavailable(EXPIRED);
     }
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = plain(status, answer.body.clone());
-    if let Some(unknown) = &answer.unknown
-        && let Ok(value) = HeaderValue::from_maybe_shared(unknown.clone())
-    {
-        response.headers_mut().insert(respond::UNKNOWN, value);
+    Ready {
+        status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        body: answer.body.clone(),
+        unknown: answer.unknown.as_ref().and_then(|u| HeaderValue::from_maybe_shared(u.clone()).ok()),
+        stale: stale(answer.stale_since, web),
     }
-    if let Some(value) = stale(answer.stale_since, web) {
-        response.headers_mut().insert(respond::STALE, value);
-    }
-    response
 }
 
 /// `Bellwether-Stale`'s value: seconds since then.
@@ -77,18 +87,36 @@ pub(super) fn stale(since: Option<Mono>, web: &Web) -> Option<HeaderValue> {
     since.map(|since| HeaderValue::from(web.clock.mono().since(since).as_secs()))
 }
 
-fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, respond::TEXT);
-    headers.insert(header::CACHE_CONTROL, respond::NO_STORE);
-    response
+impl Ready {
+    const fn unavailable(body: &'static [u8]) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, body: Bytes::from_static(body), unknown: None, stale: None }
+    }
+
+    /// All headers but those that HTTP itself adds, in the order in which they are sent.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        static TEXT: HeaderValue = respond::TEXT;
+        static NO_STORE: HeaderValue = respond::NO_STORE;
+        let all = [
+            (header::CONTENT_TYPE, Some(&TEXT)),
+            (header::CACHE_CONTROL, Some(&NO_STORE)),
+            (respond::UNKNOWN, self.unknown.as_ref()),
+            (respond::STALE, self.stale.as_ref()),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// As the HTTP library takes it.
+    pub(super) fn response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body.clone()));
+        *response.status_mut() = self.status;
+        response.headers_mut().extend(self.headers().map(|(name, value)| (name, value.clone())));
+        response
+    }
 }
 
 /// Any other question.
 pub(super) async fn slow(web: &Arc<Web>, method: &Method, uri: &Uri) -> Response<Body> {
-    if method != Method::GET && method != Method::HEAD {
+    if !answers(method) {
         return not_allowed(method);
     }
     let view = web.view.load();
@@ -160,7 +188,7 @@ async fn of_categories(web: &Arc<Web>, view: Arc<View>, asked: Asked, fresh: boo
 }
 
 fn answered(web: &Web, answer: &GtgAnswer, unknown: &[String], not_refreshed: &[TargetName]) -> Response<Body> {
-    let mut response = prepared(web, answer).map(Body::new);
+    let mut response = prepared(web, answer).response().map(Body::new);
     name_unknown(&mut response, unknown);
     name_not_refreshed(&mut response, not_refreshed);
     response
@@ -196,7 +224,7 @@ async fn of_services(web: &Arc<Web>, view: &View, services: &[String], fresh: bo
         let mut answer = respond::text(StatusCode::OK, "OK");
         for service in known {
             let Some(ready) = view.gtg.services.get(service.name.as_str()) else { return starting() };
-            answer = prepared(web, ready).map(Body::new);
+            answer = prepared(web, ready).response().map(Body::new);
             if answer.status() != StatusCode::OK {
                 break;
             }

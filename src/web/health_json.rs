@@ -1,9 +1,10 @@
 //! The health report as JSON: FT's standard v1 and `application/health+json` (draft-inadarei-api-health-check). Written
 //! straight into one buffer: a report may hold 10,000 targets.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -16,27 +17,31 @@ use crate::model::{CategoryName, Health, Observation, Severity, Target, TargetVe
 
 /// One target as the report shows it.
 struct Row<'a> {
-    index: usize,
     target: &'a Target,
     verdict: TargetVerdict,
     health: &'a Health,
-    seen: Option<std::sync::Arc<Observation>>,
+    seen: Option<Arc<Observation>>,
 }
 
 impl Report<'_> {
     /// The targets concerned, sorted by name.
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let (view, judged) = (self.view, &self.judged);
-        self.combination.members.iter().filter_map(move |&member| {
-            let index = member as usize;
-            Some(Row {
-                index,
-                target: view.catalog.targets.get(index)?,
-                verdict: judged.target(index),
-                health: judged.health.get(index)?,
-                seen: verdict::observation(view, index),
-            })
+        self.combination.members.iter().filter_map(|&member| self.row(member as usize))
+    }
+
+    fn row(&self, index: usize) -> Option<Row<'_>> {
+        Some(Row {
+            target: self.view.catalog.targets.get(index)?,
+            verdict: self.judged.target(index),
+            health: self.judged.health.get(index)?,
+            seen: verdict::observation(self.view, index),
         })
+    }
+
+    /// Nothing but the latest result is to be shown of this target, as long as that and its state agree.
+    fn is_plain(&self, index: usize) -> bool {
+        let health = self.judged.health.get(index);
+        !self.judged.target(index).acked && health.is_some_and(|h| !h.stale && !h.flapping)
     }
 }
 
@@ -101,10 +106,11 @@ struct FtAck<'a> {
 
 /// Bytes of a usual check, to take the room at once.
 const USUAL_CHECK: usize = 384;
+/// A report over fewer targets than this is not kept: writing it anew costs less than it takes room.
+const KEPT_FROM: usize = 500;
 
-fn write_ft(report: &Report<'_>, fragments: &Fragments) -> Result<Vec<u8>, serde_json::Error> {
+fn write_ft(report: &Report<'_>, fragments: &Fragments) -> Result<Bytes, serde_json::Error> {
     let ready = fragments.of(&report.view.catalog)?;
-    let mut out = Vec::with_capacity(report.combination.members.len() * USUAL_CHECK + 1024);
     let head = FtReport {
         schema_version: 1,
         system_code: "bellwether",
@@ -115,20 +121,45 @@ fn write_ft(report: &Report<'_>, fragments: &Fragments) -> Result<Vec<u8>, serde
         disabled_categories: report.disabled(),
         latched_categories: report.latched(),
     };
+    let members = &report.combination.members;
+    // Every target: the report that is asked for again and again, and worth its room.
+    let keeps = members.len() >= KEPT_FROM && members.len() == report.view.catalog.targets.len();
+    let mut last = ready.take();
+    let mut out = Vec::with_capacity((last.len() + last.len() / 8).max(members.len() * USUAL_CHECK) + 1024);
     out.push(b'{');
     fragments::write_fields(&mut out, &head)?;
     out.extend_from_slice(b",\"checks\":[");
-    let mut first = true;
-    for row in report.rows() {
-        let Some(fragment) = ready.get(row.index) else { continue };
-        if !first {
+    let first = out.len();
+    for index in members.iter().map(|&member| member as usize) {
+        let before = out.len();
+        if before > first {
             out.push(b',');
         }
-        first = false;
-        write_check(&mut out, &row, fragment)?;
+        let start = out.len();
+        let plain = report.is_plain(index);
+        let ok = report.judged.target(index).ok;
+        let cell = report.view.cells.get(index).filter(|_| plain);
+        if !cell.is_some_and(|cell| last.take_over(index, cell, ok, &mut out)) {
+            let (Some(row), Some(fragment)) = (report.row(index), ready.get(index)) else {
+                out.truncate(before);
+                continue;
+            };
+            write_check(&mut out, &row, fragment)?;
+            if keeps {
+                last.note(index, row.seen.filter(|seen| plain && seen.outcome.is_good() == ok));
+            }
+        }
+        if keeps {
+            last.place(index, start, out.len());
+        }
     }
     out.extend_from_slice(b"]}");
-    Ok(out)
+    let body = Bytes::from(out);
+    if keeps {
+        last.finish(body.clone());
+    }
+    ready.keep(last);
+    Ok(body)
 }
 
 fn write_check(out: &mut Vec<u8>, row: &Row<'_>, fragment: &Fragment) -> Result<(), serde_json::Error> {
@@ -144,7 +175,7 @@ fn write_check(out: &mut Vec<u8>, row: &Row<'_>, fragment: &Fragment) -> Result<
         serde_json::to_writer(&mut *out, row.said())?;
     }
     out.extend_from_slice(b",\"lastUpdated\":");
-    serde_json::to_writer(&mut *out, &row.updated())?;
+    write_time(out, row.updated())?;
     if row.verdict.acked
         && let Some(ack) = &row.target.ack
     {
@@ -153,6 +184,14 @@ fn write_check(out: &mut Vec<u8>, row: &Row<'_>, fragment: &Fragment) -> Result<
         fragments::write_fields(out, &ack)?;
     }
     out.push(b'}');
+    Ok(())
+}
+
+fn write_time(out: &mut Vec<u8>, time: Timestamp) -> Result<(), serde_json::Error> {
+    let Some(text) = time.text() else { return serde_json::to_writer(out, &time) };
+    out.push(b'"');
+    out.extend_from_slice(&text);
+    out.push(b'"');
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod fragments;
 mod gtg;
 mod health;
 mod health_json;
+mod hot;
 mod node;
 mod page;
 mod page_cluster;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bellwether::model::{Ack, Timestamp};
+use bellwether::model::{Ack, HealthState, Observation, Timestamp, View};
 use serde_json::json;
 
 use super::{web_server::*, web_view::*};
@@ -252,4 +252,55 @@ async fn a_draining_node_turns_ready_first_and_goes_on_answering() {
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{path}");
     }
     assert_eq!(get(server.address, "/api/v1/node").await.json()["ready"], false);
+}
+
+/// Most checks of a large report are taken over from the one before it. What is written that way is what would be written anew.
+#[tokio::test]
+async fn a_large_report_is_the_same_however_often_it_was_asked_for() {
+    const CHANGED: usize = 300;
+    let names: Vec<String> = (0..600).map(|i| format!("t{i:03}-1")).collect();
+    let mut targets: Vec<T> = names.iter().map(|name| up(name, &["read"])).collect();
+    let first = Fixture::of(targets.clone()).view();
+    let (catalog, cells) = (Arc::clone(&first.catalog), Arc::clone(&first.cells));
+    let server = start(first).await;
+    let (said, longer) = (bad(2, "503 \"quoted\""), bad(1, "503 and much more than it said before"));
+    let steps: [(&str, HealthState, Option<Observation>, bool, bool); 9] = [
+        ("as it was", HealthState::Up, None, false, false),
+        ("a bad result, still up", HealthState::Up, Some(said), false, false),
+        ("down with it", HealthState::Down, None, false, false),
+        ("another bad result", HealthState::Down, Some(longer), false, false),
+        ("a good one, still down", HealthState::Down, Some(good(1)), false, false),
+        ("up with it", HealthState::Up, None, false, false),
+        ("stale", HealthState::Up, None, true, false),
+        ("flapping", HealthState::Up, None, false, true),
+        ("well again", HealthState::Up, None, false, false),
+    ];
+    for (what, state, seen, stale, flapping) in steps {
+        // Observed where the others are, at its index.
+        let index = catalog.index_of(&names[CHANGED]).unwrap();
+        let target = &mut targets[CHANGED];
+        (target.state, target.stale, target.flapping) = (state, stale, flapping);
+        if let Some(seen) = seen {
+            cells[index].store(Arc::new(seen.clone()));
+            target.seen = Some(seen);
+        }
+        let fresh = start(Fixture::of(targets.clone()).view()).await;
+        let wanted = ask(fresh.address, "GET", "/__health", &AS_JSON, "").await;
+        let fixture = Fixture::of(targets.clone()).view();
+        server.view.store(Arc::new(View { catalog: Arc::clone(&catalog), cells: Arc::clone(&cells), ..fixture }));
+        for turn in 0..2 {
+            let got = ask(server.address, "GET", "/__health", &AS_JSON, "").await;
+            assert!(got.body == wanted.body, "{what}, turn {turn}: {}", difference(&got.body, &wanted.body));
+        }
+        // A part of the targets says the same as well.
+        let got = ask(server.address, "GET", "/__health?categories=read", &AS_JSON, "").await;
+        assert!(got.body == wanted.body, "{what}, one category: {}", difference(&got.body, &wanted.body));
+    }
+}
+
+/// Where two texts part.
+fn difference(a: &str, b: &str) -> String {
+    let at = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let part = |text: &str| text.get(at.saturating_sub(60)..text.len().min(at + 60)).unwrap_or_default().to_owned();
+    format!("{} against {}", part(a), part(b))
 }

@@ -212,6 +212,11 @@ impl Core {
         touched.into_iter().filter_map(|index| self.entries.get(index)).map(frame_entry).collect()
     }
 
+    /// Forgets what was touched since the last call of `take_delta`: nobody listens. Whether anything was.
+    pub fn drop_delta(&mut self) -> bool {
+        !std::mem::take(&mut self.leading.touched).is_empty()
+    }
+
     /// Every target, for a follower that begins.
     #[must_use]
     pub fn full(&self) -> Vec<replication::Entry> {

@@ -214,6 +214,24 @@ impl Hub {
         }
     }
 
+    /// Whether anybody listens, or did lately and may come back: who does not need not be given what changed.
+    #[must_use]
+    pub fn is_followed(&self, now: Timestamp) -> bool {
+        self.0.lock().is_followed(now, self.0.limits.ring_age)
+    }
+
+    /// As `delta`, for what nobody listens to: only its number counts. Who comes now begins with a full frame; one who has
+    /// just come still gets the one that it waits for.
+    pub fn skip(&self) {
+        let mut state = self.0.lock();
+        if state.serving.is_some() {
+            state.seq = state.seq.saturating_add(1);
+            let wanted = state.full_wanted;
+            state.forget();
+            state.full_wanted = wanted;
+        }
+    }
+
     /// Says that nothing else has changed; each 1 s.
     pub fn heartbeat(&self, now: Timestamp, graphite_mark: Option<Timestamp>) {
         let mut state = self.0.lock();

@@ -65,6 +65,25 @@ async fn a_new_subscriber_gets_a_full_frame_then_deltas_then_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_listened_to_is_a_gap_to_who_comes_back() {
+    let hub = hub(Limits::default());
+    assert!(!hub.is_followed(at(0)));
+    hub.skip();
+    let mut back = hub.subscribe(Some((5, 0))).unwrap();
+    assert!(hub.is_followed(at(100)));
+    let wanted = async {
+        hub.full_wanted().await;
+        // Decided before the subscriber came: it is not forgotten.
+        hub.skip();
+        assert!(hub.wants_full());
+        hub.full(at(200), None, vec![entry("t", 2)]);
+        hub.delta(at(300), None, vec![entry("t", 3)]);
+    };
+    let ((), got) = tokio::join!(wanted, seqs(&mut back, 2));
+    assert_eq!(got, [('f', 2), ('d', 3)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscriber_resumes_where_the_ring_still_can() {
     let hub = hub(Limits { ring_age: Duration::from_secs(10), ..Limits::default() });
     let first = hub.subscribe(None).unwrap();
