@@ -64,10 +64,13 @@ enum Command {
     Apply(Verb<apply::ApplyArgs>),
     /// Validate a catalog file
     Check(check::CheckArgs),
-    /// Ask a node whether it lives (exit 0 or 1; for container health checks)
-    Health(ServerArgs),
+    /// Ask a node whether it lives, or is ready (exit 0 or 1; for container health checks)
+    Health(Verb<HealthArgs>),
     /// Run a node with a handful of small services to play with
     Demo(demo::DemoArgs),
+    /// Only the small services of a demo, each on a port of its own
+    #[command(hide = true)]
+    DemoServices(demo::DemoServicesArgs),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -82,6 +85,14 @@ struct Verb<A: Args> {
     own: A,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Flags of `health`.
+#[derive(Args, Debug)]
+struct HealthArgs {
+    /// Ask whether it is ready to take requests (/__ready) instead of whether it lives (/__live)
+    #[arg(long)]
+    ready: bool,
 }
 
 /// Reads the arguments and does what they say; returns the exit code. Errors go to standard error.
@@ -164,8 +175,9 @@ fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::ClusterAck(v) => edit::cluster_ack(&v.own, &v.server.client()?, out).map(|()| 0),
         Command::Apply(v) => apply::run(&v.own, &v.server.client()?, out),
         Command::Check(args) => check::run(&args, out),
-        Command::Health(server) => health(&server, out),
+        Command::Health(v) => health(&v.own, &v.server, out),
         Command::Demo(args) => demo::run(&args, out),
+        Command::DemoServices(args) => demo::run_services(&args, out),
         Command::Completions { shell } => {
             // Into memory first: clap_complete panics where nobody reads.
             let mut script = Vec::new();
@@ -187,14 +199,15 @@ fn wrong(verb: &str, error: &args::OptionsError) -> u8 {
     USAGE
 }
 
-fn health(server: &ServerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    match server.client()?.get("/__live") {
+fn health(own: &HealthArgs, server: &ServerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let (path, well) = if own.ready { ("/__ready", "is ready") } else { ("/__live", "lives") };
+    match server.client()?.get(path) {
         Ok(answer) if answer.status == 200 => {
-            writeln!(out, "{} lives", server.server())?;
+            writeln!(out, "{} {well}", server.server())?;
             Ok(0)
         }
         Ok(answer) => {
-            writeln!(out, "{} answered /__live with {}", server.server(), answer.status)?;
+            writeln!(out, "{} answered {path} with {}", server.server(), answer.status)?;
             Ok(FAILED)
         }
         Err(e) => {

@@ -1,4 +1,5 @@
-//! `bellwether demo`: a node with the embedded store, and a handful of small services that it probes, to play with.
+//! `bellwether demo`: a node with the embedded store, and a handful of small services that it probes, to play with;
+//! `bellwether demo-services`: only such services, for the compose file.
 //! The services are `services`; the node itself is `runtime`'s.
 
 pub mod services;
@@ -19,7 +20,7 @@ use self::services::Service;
 use super::{args::LogFormat, log, serve, values};
 use crate::{
     model::{
-        NodeName,
+        NodeName, TargetName,
         document::{CategoryDocument, Document, TargetDocument},
         spec::TargetSpec,
     },
@@ -54,13 +55,18 @@ pub struct DemoArgs {
     pub listen: SocketAddr,
 }
 
+/// The category that one of the demo's targets is in beside `default`.
+fn category(name: &str) -> &'static str {
+    SERVICES.iter().find(|(known, _)| *known == name).map_or("read", |(_, category)| category)
+}
+
 /// The demo's catalog: each service as a target, in two categories with a short period. `read` is resilient (one of
 /// two `articles` may fail), `write` is not.
 #[must_use]
 pub fn catalog(services: &[Service]) -> Document {
     let target = |service: &Service| TargetDocument {
         path: Some("/health".to_owned()),
-        categories: Some(vec![service.category.to_owned()]),
+        categories: Some(vec![category(&service.name).to_owned()]),
         ack: None,
         spec: TargetSpec {
             url: Some(format!("http://{}/health", service.address)),
@@ -74,15 +80,15 @@ pub fn catalog(services: &[Service]) -> Document {
             ..TargetSpec::default()
         },
     };
-    let category = |resilient| CategoryDocument {
+    let switch = |resilient| CategoryDocument {
         period_seconds: Some(PERIOD),
         is_resilient: Some(resilient),
         ..CategoryDocument::default()
     };
     Document {
         v: Some(1),
-        targets: services.iter().map(|s| (s.name.to_owned(), target(s))).collect(),
-        categories: BTreeMap::from([("read".to_owned(), category(true)), ("write".to_owned(), category(false))]),
+        targets: services.iter().map(|s| (s.name.clone(), target(s))).collect(),
+        categories: BTreeMap::from([("read".to_owned(), switch(true)), ("write".to_owned(), switch(false))]),
         ..Document::default()
     }
 }
@@ -128,15 +134,19 @@ pub fn banner(program: &str, node: SocketAddr, moved_from: Option<SocketAddr>, s
     }
     let _ = writeln!(text, "\nBellwether answers at {base}/ (open it in a browser). It probes:\n");
     for service in services {
-        let _ = writeln!(text, "  {:<12} {:<6} http://{}/health", service.name, service.category, service.address);
+        let _ =
+            writeln!(text, "  {:<12} {:<6} http://{}/health", service.name, category(&service.name), service.address);
     }
     if let Some(last) = services.last() {
         let server = if node.port() == 8080 { String::new() } else { format!(" --server {base}") };
         let _ = writeln!(text, "\nTry, in another terminal:\n");
         let _ =
             writeln!(text, "  curl http://{}/health/flip     # make {} fail (again: mend it)", last.address, last.name);
-        let _ =
-            writeln!(text, "  curl -i '{base}/__gtg?categories={}'     # what a load balancer reads", last.category);
+        let _ = writeln!(
+            text,
+            "  curl -i '{base}/__gtg?categories={}'     # what a load balancer reads",
+            category(&last.name)
+        );
         let _ =
             writeln!(text, "  {program} ack {} -m 'I am on it'{server}     # its failure no longer counts", last.name);
     }
@@ -152,7 +162,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     log::start(LogFormat::Text, "warn")?;
     serve::block_on(async {
         let stop = CancellationToken::new();
-        let services = services::start(&SERVICES, &stop).await?;
+        let anywhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let services = services::start(&SERVICES.map(|(name, _)| (name.to_owned(), anywhere)), &stop).await?;
         // The port may be taken between this look and the node's own listening; then the node says so and ends.
         let (probe, moved) = listener(args.listen)?;
         let listen = probe.local_addr()?;
@@ -163,6 +174,42 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         out.write_all(banner(&program(), node.address(), moved.then_some(args.listen), &services.all).as_bytes())?;
         out.flush()?;
         node.run_until(told_to_stop).await?;
+        stop.cancel();
+        services.ended().await;
+        Ok(0)
+    })
+}
+
+/// Flags of `demo-services`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoServicesArgs {
+    /// A service and the port that it answers on, all addresses; several words: several services
+    #[arg(required = true, value_name = "NAME=PORT", value_parser = named_port)]
+    services: Vec<(String, SocketAddr)>,
+}
+
+fn named_port(text: &str) -> Result<(String, SocketAddr), String> {
+    let expected = || format!("expected NAME=PORT such as orders-1=9001, not {text:?}");
+    let (name, port) = text.split_once('=').ok_or_else(expected)?;
+    let name = TargetName::new(name).map_err(|e| e.to_string())?;
+    let port: u16 = port.parse().map_err(|_| expected())?;
+    Ok((name.to_string(), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)))
+}
+
+/// Runs only the demo's kind of services, for a container of its own, until it is told to stop; returns the exit code.
+///
+/// # Errors
+/// When a port cannot be had.
+pub fn run_services(args: &DemoServicesArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+    serve::block_on(async {
+        let stop = CancellationToken::new();
+        let told_to_stop = serve::asked_to_stop()?;
+        let services = services::start(&args.services, &stop).await?;
+        for service in &services.all {
+            writeln!(out, "{} answers on port {}", service.name, service.address.port())?;
+        }
+        out.flush()?;
+        told_to_stop.await;
         stop.cancel();
         services.ended().await;
         Ok(0)
@@ -221,7 +268,7 @@ mod tests {
 
     fn made_up() -> Vec<Service> {
         let address = "127.0.0.1:4711".parse().unwrap();
-        SERVICES.iter().map(|(name, category)| Service { name, category, address }).collect()
+        SERVICES.iter().map(|(name, _)| Service { name: (*name).to_owned(), address }).collect()
     }
 
     #[test]
@@ -231,6 +278,15 @@ mod tests {
         let yaml = serde_saphyr::to_string(&document).unwrap();
         let read = crate::config::file::parse_catalog("demo", &yaml).unwrap();
         assert_eq!(read, document);
+    }
+
+    #[test]
+    fn a_service_is_named_with_its_port() {
+        let (name, address) = named_port("east-orders-1=9001").unwrap();
+        assert_eq!((name.as_str(), address.to_string().as_str()), ("east-orders-1", "0.0.0.0:9001"));
+        for wrong in ["orders-1", "orders-1=", "orders-1=70000", "or ders=9001", "=9001"] {
+            assert!(named_port(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The demo's small HTTP services, in this process, on free loopback ports: `/` names the service, `/health` says
+//! The demo's small HTTP services, in this process, on the ports it is given: `/` names the service, `/health` says
 //! whether it is well, `/health/flip` changes that. The answers are the software-aware load balancer's
 //! (`{"Result": …, "Message": …}`), save that an ill service answers 503 instead of 200.
 
 use std::{
     convert::Infallible,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,10 +29,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// One running service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Its name, which is also its target's.
-    pub name: &'static str,
-    /// The category that it is in beside `default`.
-    pub category: &'static str,
+    /// Its name; in `bellwether demo` also its target's.
+    pub name: String,
     /// Where it answers.
     pub address: SocketAddr,
 }
@@ -56,21 +54,23 @@ impl Services {
 /// What one service says of itself.
 #[derive(Debug)]
 struct State {
-    name: &'static str,
+    name: String,
     healthy: AtomicBool,
 }
 
-/// Starts one service for each `(name, category)`, each on a free loopback port, all healthy.
+/// Starts one service for each `(name, address)`, all healthy; port 0 takes a free one.
 ///
 /// # Errors
-/// When no port can be had.
-pub async fn start(names: &[(&'static str, &'static str)], shutdown: &CancellationToken) -> io::Result<Services> {
+/// When an address cannot be had; it is named.
+pub async fn start(wanted: &[(String, SocketAddr)], shutdown: &CancellationToken) -> io::Result<Services> {
     let tasks = TaskTracker::new();
-    let mut all = Vec::with_capacity(names.len());
-    for (name, category) in names {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        all.push(Service { name, category, address: listener.local_addr()? });
-        let state = Arc::new(State { name, healthy: AtomicBool::new(true) });
+    let mut all = Vec::with_capacity(wanted.len());
+    for (name, address) in wanted {
+        let bound = TcpListener::bind(address).await;
+        let listener =
+            bound.map_err(|e| io::Error::new(e.kind(), format!("{name} cannot listen on {address}: {e}")))?;
+        all.push(Service { name: name.clone(), address: listener.local_addr()? });
+        let state = Arc::new(State { name: name.clone(), healthy: AtomicBool::new(true) });
         tasks.spawn(accept(listener, state, shutdown.clone(), tasks.clone()));
     }
     Ok(Services { all, tasks })
@@ -120,6 +120,8 @@ fn answer(state: &State, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/" => said(StatusCode::OK, true, &format!("This is API: {}", state.name)),
+        // `bellwether health` asks this.
+        "/__live" => said(StatusCode::OK, true, "it lives"),
         "/health" => health(state.healthy.load(Ordering::SeqCst), "OK", "flipped: not healthy"),
         "/health/flip" => {
             let healthy = !state.healthy.fetch_xor(true, Ordering::SeqCst);
@@ -162,7 +164,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_flip_turns_health_to_503_and_back_and_the_token_ends_all() {
         let shutdown = CancellationToken::new();
-        let services = start(&[("a-1", "read"), ("b-1", "write")], &shutdown).await.unwrap();
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let services = start(&[("a-1".to_owned(), free), ("b-1".to_owned(), free)], &shutdown).await.unwrap();
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(5)))
