@@ -286,10 +286,11 @@ impl Pipe {
                 if let Some(old) = old.filter(|_| stale > 0 && self.chance.below(100) < stale && self.spoiled.is_none())
                 {
                     // After the newer one: before it, a reader that has not heard of the newer term yet (cut off from the
-                    // store) could not know that the older one is over, and takes no harm from it.
-                    self.out.send(line).await.ok()?;
+                    // store) could not know that the older one is over, and takes no harm from it. Then the newer one again:
+                    // who took the older one in goes on with it as if nothing had been.
+                    self.out.send(line.clone()).await.ok()?;
                     self.spoiled = Some(("has a frame of an earlier term", 0));
-                    return self.out.send(old).await.ok();
+                    self.out.send(old).await.ok()?;
                 }
             }
         }
