@@ -2,13 +2,11 @@
 //! less it names the key, and goes on with what it can.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
-#[allow(dead_code)]
 #[path = "support/docs.rs"]
 mod docs;
 #[allow(dead_code)]
 #[path = "support/etcd.rs"]
 mod etcd;
-#[allow(dead_code)]
 #[path = "support/gateway.rs"]
 mod gateway;
 #[path = "support/http.rs"]

@@ -152,27 +152,46 @@ impl Writer {
 
     /// One write of a batch, or its event, is too large, or not this user's to write: it must not take the others with it.
     async fn one_by_one(&self, batch: Vec<Write>, fence: &[Compare], reign: Reign) -> bool {
-        let mut denied = (Vec::new(), None);
+        let mut denied = Vec::new();
         for (index, write) in batch.iter().enumerate() {
             match self.write(&[write], Vec::new(), fence, reign).await {
                 Err(StoreError::Invalid(error)) => tracing::error!(%error, "a leader write is given up"),
                 Err(error @ StoreError::Denied(_)) => {
                     if !self.latch_alone(write, &error, fence, reign).await {
-                        self.note(&right(write, &self.region), &error);
-                        denied.0.push(write.clone());
-                        denied.1 = Some(error);
+                        denied.push((write.clone(), error));
                     }
                 }
                 Ok(TxnOutcome::Done { .. }) => self.written(write),
                 result => {
-                    let rest = batch.get(index..).unwrap_or_default();
-                    return self.judge(result, [&denied.0, rest].concat(), reign).await;
+                    let denied = denied.into_iter().map(|(write, _)| write);
+                    let rest = denied.chain(batch.iter().skip(index).cloned()).collect();
+                    return self.judge(result, rest, reign).await;
                 }
             }
         }
-        match denied {
-            (denied, Some(error)) => self.judge(Err(error), denied, reign).await,
-            (_, None) => self.queue.is_empty(),
+        if denied.is_empty() { self.queue.is_empty() } else { self.wait_for_rights(denied, reign).await }
+    }
+
+    /// Tells what is denied, and tries it again later: rights can be given while it runs.
+    async fn wait_for_rights(&self, denied: Vec<(Write, StoreError)>, reign: Reign) -> bool {
+        // Back in the queue first: whoever is told of the trouble sees what waits.
+        self.queue.give_back_last(reign, denied.iter().map(|(write, _)| write.clone()).collect());
+        for (write, error) in &denied {
+            self.note(&right(write, &self.region), error);
+        }
+        if let Some((_, error)) = denied.last() {
+            self.say_waiting(error, denied.len());
+        }
+        tokio::time::sleep(DENIED_RETRY).await;
+        false
+    }
+
+    /// One line a trouble, not one a try.
+    fn say_waiting(&self, error: &StoreError, writes: usize) {
+        let error = error.to_string();
+        let before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(error.clone());
+        if before.as_ref() != Some(&error) {
+            tracing::warn!(%error, writes, "leader writes wait");
         }
     }
 
@@ -278,23 +297,11 @@ impl Writer {
                 self.queue.clear(reign);
                 true
             }
-            // Rights can be given while it runs.
-            Err(error) if error.is_retryable() || matches!(error, StoreError::Denied(_)) => {
-                let (denied, waiting) = (matches!(error, StoreError::Denied(_)), batch.len());
-                // Back in the queue first: whoever is told of the trouble sees what waits.
-                if denied {
-                    self.queue.give_back_last(reign, batch);
-                } else {
-                    self.queue.give_back(reign, batch);
-                }
-                let error = error.to_string();
-                // One line a trouble, not one a try.
-                if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(error.clone()).as_ref()
-                    != Some(&error)
-                {
-                    tracing::warn!(%error, writes = waiting, "leader writes wait");
-                }
-                tokio::time::sleep(if denied { DENIED_RETRY } else { RETRY }).await;
+            Err(error) if error.is_retryable() => {
+                let waiting = batch.len();
+                self.queue.give_back(reign, batch);
+                self.say_waiting(&error, waiting);
+                tokio::time::sleep(RETRY).await;
                 false
             }
             Err(error) => {
