@@ -35,9 +35,12 @@ def gtg(region, category):
 
 
 def flip(region, service):
-    """Makes a demo service ill, or well again."""
+    """Makes a demo service ill, or well again, and looks that it has."""
+    before = get(REGION_PORT[region], f"/demo/{service}/health")[0]
     status, _, body = get(REGION_PORT[region], f"/demo/{service}/health/flip")
     must(status == 200, f"flip of {service} in {region}: {status} {body}")
+    after = get(REGION_PORT[region], f"/demo/{service}/health")[0]
+    must({before, after} == {200, 503}, f"flip of {service} in {region}: /health answered {before} before it and {after} after it")
 
 
 class Walk:
