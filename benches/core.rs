@@ -89,6 +89,7 @@ fn view(catalog: Arc<Catalog>, health: Arc<[Health]>, evaluation: Arc<Evaluation
             role: Role::Leader,
             term: 1,
             leader: None,
+            leader_term: Some(1),
             leader_url: None,
             static_leader: false,
             ready: true,
