@@ -287,7 +287,7 @@ impl Checker {
         // In another generation of the store all numbers begin anew.
         let settled = self.reset == 0 || world.now > self.reset + AUTHORITY;
         if let Some(before) = before.as_ref().filter(|_| settled) {
-            shown_falls(world, &name, before, &view)?;
+            shown_falls(world, &self.flips, &name, before, &view)?;
         }
         if view.node.role == Role::Starting {
             return Ok(());
@@ -369,7 +369,7 @@ impl Checker {
 }
 
 /// I12.
-fn shown_falls(world: &World, name: &str, before: &View, view: &View) -> Result<(), Broken> {
+fn shown_falls(world: &World, flips: &Flips, name: &str, before: &View, view: &View) -> Result<(), Broken> {
     let (old, new) = (&before.node, &view.node);
     let steady =
         old.role == Role::Follower && new.role == Role::Follower && old.leader == new.leader && old.term == new.term;
@@ -380,6 +380,10 @@ fn shown_falls(world: &World, name: &str, before: &View, view: &View) -> Result<
         let Some(was) = before.catalog.index_of(target.name.as_str()).and_then(|i| before.health.get(i)) else {
             continue;
         };
+        // Made again after a removal it begins anew, also for a node that saw both at once.
+        if flips.removed_lately(target.name.as_str(), world.now) {
+            continue;
+        }
         // What an earlier term said may give way to anything that this one says.
         if was.term == new.term && (health.term, health.n) < (was.term, was.n) {
             let what =

@@ -45,6 +45,11 @@ impl Flips {
         }
     }
 
+    /// Whether a target may be another one than the one of its name that a node showed before.
+    pub fn removed_lately(&self, target: &str, now: u64) -> bool {
+        self.removed.get(target).is_some_and(|at| now < at + REMEMBERED)
+    }
+
     /// Whether some run of results, of one node or of one after another, calls for this state.
     fn backed(&self, target: &str, state: HealthState) -> bool {
         let Some(results) = self.results.get(target) else { return false };
@@ -94,7 +99,7 @@ impl Flips {
                 target.name, health.term, health.n, health.reason
             ));
             // One that was removed and made again is a new target; who missed the removal sees its old state turn unknown.
-            let removed = self.removed.get(target.name.as_str()).is_some_and(|at| world.now < at + REMEMBERED);
+            let removed = self.removed_lately(target.name.as_str(), world.now);
             let lost = health.state == HealthState::Unknown
                 && (restored || removed || world.now >= self.last_result(target.name.as_str(), node) + 59_000);
             if !lost && !self.backed(target.name.as_str(), health.state) {

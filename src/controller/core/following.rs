@@ -241,6 +241,13 @@ impl Core {
     pub(super) fn apply_status(&mut self, target: TargetName, event: &Event, now: Now, effects: &mut Effects) {
         let Event::Put(pair) = event else {
             self.statuses.remove(&target);
+            // Its leader took the target for removed. Made again it begins with low numbers, which a node that missed the
+            // removal must not hold against it.
+            if !self.roles.place.probes()
+                && let Some(entry) = self.catalog.index_of(target.as_str()).and_then(|i| self.entries.get_mut(i))
+            {
+                entry.stamp = Stamp::default();
+            }
             return;
         };
         let Ok(status) = serde_json::from_slice::<StatusValue>(&pair.value) else { return };

@@ -270,3 +270,14 @@ fn who_starts_from_a_summary_and_leads_does_not_probe_all_at_once() {
     assert!(dues.last().unwrap().as_secs() > 30, "over the whole interval: {dues:?}");
     assert!(effects.last.contains(&(target("t-3"), seen)), "its phase goes on");
 }
+
+#[test]
+fn a_target_made_again_is_followed_by_who_missed_its_removal() {
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), vec![entry("a-1", HealthState::Down, (7, 5), bench.now())]);
+    bench.delta(("other", 7), vec![entry("a-1", HealthState::Up, (7, 1), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 5), "an older number");
+    bench.delete(&[&status_key("a-1")]);
+    bench.delta(("other", 7), vec![entry("a-1", HealthState::Up, (7, 1), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 1));
+}
