@@ -281,3 +281,35 @@ fn a_target_made_again_is_followed_by_who_missed_its_removal() {
     bench.delta(("other", 7), vec![entry("a-1", HealthState::Up, (7, 1), bench.now())]);
     assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 1));
 }
+
+#[test]
+fn a_target_made_again_in_one_term_has_a_number_above_its_old_one() {
+    let mut leader = Bench::led(&[A]);
+    leader.bad("a-1", 3);
+    leader.good("a-1", 2);
+    assert_eq!(leader.seen("a-1"), (HealthState::Up, 7, 2));
+    leader.delete(&[A.0]);
+    leader.evaluate();
+    leader.put(A.0, A.1);
+    // Before its first result as well: a follower that holds the old state takes this.
+    assert_eq!(leader.seen("a-1"), (HealthState::Unknown, 7, 3));
+    leader.good("a-1", 2);
+    assert_eq!(leader.seen("a-1"), (HealthState::Up, 7, 4));
+    leader.put("healthcheck/b-1/path", "/");
+    assert_eq!(leader.seen("b-1"), (HealthState::Unknown, 7, 3), "any name: they are not remembered one by one");
+}
+
+#[test]
+fn who_missed_a_removal_takes_the_new_target_of_the_name() {
+    let mut leader = Bench::led(&[A]);
+    leader.bad("a-1", 3);
+    leader.good("a-1", 2);
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), leader.core.full());
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2));
+    leader.delete(&[A.0]);
+    leader.put(A.0, A.1);
+    leader.bad("a-1", 3);
+    bench.full(("other", 7), leader.core.full());
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 4));
+}
