@@ -313,3 +313,22 @@ fn who_missed_a_removal_takes_the_new_target_of_the_name() {
     bench.full(("other", 7), leader.core.full());
     assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 4));
 }
+
+#[test]
+fn a_new_leader_that_has_not_seen_a_target_yet_turns_nobody() {
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), vec![entry("a-1", HealthState::Up, (7, 2), bench.now())]);
+    let leader = Standing { term: 9, ..standing(false, Some("other"), StoreState::Ok) };
+    bench.core.stand(leader, bench.now());
+    for (term, n) in [(7, 2), (7, 1), (0, 0)] {
+        bench.full(("other", 9), vec![entry("a-1", HealthState::Unknown, (term, n), bench.now())]);
+        assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2), "({term}, {n})");
+    }
+    bench.status("a-1", HealthState::Down, 1);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2), "a late value turns nobody either");
+    // What it has seen counts, also that it has had no result for too long.
+    bench.delta(("other", 9), vec![entry("a-1", HealthState::Down, (9, 1), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 9, 1));
+    bench.delta(("other", 9), vec![entry("a-1", HealthState::Unknown, (9, 2), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Unknown, 9, 2));
+}
