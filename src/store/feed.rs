@@ -96,7 +96,8 @@ pub fn spawn(
     (items, task)
 }
 
-/// After a time without the store everything is listed within this: a restore from a backup takes the store away first.
+/// After a watch was cut everything is listed within this: a restore from a backup cuts every watch, and a store that has grown
+/// past what was known shows in nothing else. The cut may be all that is seen of the outage.
 const RESYNC_SOON: Duration = Duration::from_secs(10);
 /// How long a periodic list may take.
 const RESYNC_BOUND: Duration = Duration::from_secs(2);
@@ -213,8 +214,8 @@ impl Feed {
 
     /// Lists if asked to, watches from there, until something breaks.
     async fn attempt(&mut self, relist: bool) -> Result<std::convert::Infallible, Ended> {
-        let soon = self.lost && !relist;
-        if relist || self.is_over() {
+        let soon = !relist && !self.is_over();
+        if !soon {
             self.sync().await?;
         }
         let first = self.options.prefixes.first().map_or("", String::as_str);

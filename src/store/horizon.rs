@@ -8,7 +8,7 @@
 //!
 //! `etcdctl snapshot restore` with the same names, URLs and token keeps the cluster id; another token changes it (measured,
 //! 3.4.23). What remains therefore: a store restored under its old id that has grown past the known revision before its first
-//! reply is noticed only by such a list, within 10 s where the outage was noticed, else by the periodic one (5 min). Until
+//! reply is noticed only by such a list, within 10 s after the watch was cut, as a restore does (and else each 5 min). Until
 //! then resumed watches may miss changes; leader writes stay safe, for the fence is checked in the new history. It is not
 //! noticed at all where all keys that the feed reads are as they were, or were put later: then the list mends all.
 

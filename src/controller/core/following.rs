@@ -396,12 +396,26 @@ impl Entry {
     /// Takes the leader's whole word; true where readers see a difference beyond the cell.
     fn follow(&mut self, stamp: Stamp, entry: replication::Entry, came: Now, effects: &mut Effects) -> bool {
         let replication::Entry { health, counters, observation, .. } = entry;
+        if self.knows_better(&health) {
+            (self.stamp, self.own) = (stamp, false);
+            return false;
+        }
         let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), effects);
         self.shared = false;
         if let Some(observation) = observation {
             self.cell.store(observation);
         }
         changed
+    }
+
+    /// A leader that has just started, and had no state of its own, has yet to see the target: its unknown carries the number that
+    /// the store had, or none. That is no news to who knows this transition or a later one: a takeover turns nothing (design
+    /// section 4.3). A target that turns unknown gets a number of its own.
+    fn knows_better(&self, said: &Health) -> bool {
+        let known = self.track.health();
+        said.state == HealthState::Unknown
+            && known.state != HealthState::Unknown
+            && (said.term, said.n) <= (known.term, known.n)
     }
 
     /// Takes a value that the leader wrote; details stay as they were.

@@ -281,3 +281,54 @@ fn a_target_made_again_is_followed_by_who_missed_its_removal() {
     bench.delta(("other", 7), vec![entry("a-1", HealthState::Up, (7, 1), bench.now())]);
     assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 1));
 }
+
+#[test]
+fn a_target_made_again_in_one_term_has_a_number_above_its_old_one() {
+    let mut leader = Bench::led(&[A]);
+    leader.bad("a-1", 3);
+    leader.good("a-1", 2);
+    assert_eq!(leader.seen("a-1"), (HealthState::Up, 7, 2));
+    leader.delete(&[A.0]);
+    leader.evaluate();
+    leader.put(A.0, A.1);
+    // Before its first result as well: a follower that holds the old state takes this.
+    assert_eq!(leader.seen("a-1"), (HealthState::Unknown, 7, 3));
+    leader.good("a-1", 2);
+    assert_eq!(leader.seen("a-1"), (HealthState::Up, 7, 4));
+    leader.put("healthcheck/b-1/path", "/");
+    assert_eq!(leader.seen("b-1"), (HealthState::Unknown, 7, 3), "any name: they are not remembered one by one");
+}
+
+#[test]
+fn who_missed_a_removal_takes_the_new_target_of_the_name() {
+    let mut leader = Bench::led(&[A]);
+    leader.bad("a-1", 3);
+    leader.good("a-1", 2);
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), leader.core.full());
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2));
+    leader.delete(&[A.0]);
+    leader.put(A.0, A.1);
+    leader.bad("a-1", 3);
+    bench.full(("other", 7), leader.core.full());
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 4));
+}
+
+#[test]
+fn a_new_leader_that_has_not_seen_a_target_yet_turns_nobody() {
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), vec![entry("a-1", HealthState::Up, (7, 2), bench.now())]);
+    let leader = Standing { term: 9, ..standing(false, Some("other"), StoreState::Ok) };
+    bench.core.stand(leader, bench.now());
+    for (term, n) in [(7, 2), (7, 1), (0, 0)] {
+        bench.full(("other", 9), vec![entry("a-1", HealthState::Unknown, (term, n), bench.now())]);
+        assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2), "({term}, {n})");
+    }
+    bench.status("a-1", HealthState::Down, 1);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2), "a late value turns nobody either");
+    // What it has seen counts, also that it has had no result for too long.
+    bench.delta(("other", 9), vec![entry("a-1", HealthState::Down, (9, 1), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 9, 1));
+    bench.delta(("other", 9), vec![entry("a-1", HealthState::Unknown, (9, 2), bench.now())]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Unknown, 9, 2));
+}

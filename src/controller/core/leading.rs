@@ -26,6 +26,8 @@ pub(super) struct Leading {
     probed_at: Option<Timestamp>,
     /// Nodes that follow this one's stream.
     pub followers: usize,
+    /// The lowest number that no target which was removed here has had.
+    unused: u64,
 }
 
 impl Leading {
@@ -37,6 +39,11 @@ impl Leading {
 
     pub fn touch_names(&mut self, names: &[TargetName], catalog: &Catalog) {
         self.touched.extend(names.iter().filter_map(|name| catalog.index_of(name.as_str())));
+    }
+
+    /// A target was removed.
+    pub fn removed(&mut self, gone: &Entry) {
+        self.unused = self.unused.max(gone.track.health().n.saturating_add(1));
     }
 }
 
@@ -85,6 +92,14 @@ impl Core {
             }
         }
         effects
+    }
+
+    /// A target that comes while this node leads may be one of a name that was removed in the same term. Its number goes on above
+    /// those of all that were removed: a follower that missed the removal would hold the old state for the later one.
+    pub(super) fn renumber(&self, entry: &mut Entry) {
+        if self.roles.place.streams() {
+            entry.track.number_from(self.own_term(), self.leading.unused);
+        }
     }
 
     /// Lets a result take effect.

@@ -331,15 +331,21 @@ impl Core {
         let mut entries = Vec::with_capacity(catalog.targets.len());
         for target in &catalog.targets {
             while let Some(gone) = old.next_if(|e| e.target.name < target.name) {
+                self.leading.removed(&gone);
                 self.pending.push(Write::DropStatus(gone.target.name.clone()));
             }
             entries.push(match old.next_if(|e| e.target.name == target.name) {
                 Some(entry) if Arc::ptr_eq(&entry.target, target) => entry,
                 Some(entry) => Entry { target: Arc::clone(target), params: Params::of(target), ..entry },
-                None => self.known(target, now),
+                None => {
+                    let mut entry = self.known(target, now);
+                    self.renumber(&mut entry);
+                    entry
+                }
             });
         }
         for gone in old {
+            self.leading.removed(&gone);
             self.pending.push(Write::DropStatus(gone.target.name.clone()));
         }
         self.entries = entries;

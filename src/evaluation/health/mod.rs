@@ -232,6 +232,14 @@ impl Track {
         self.health.term = 0;
     }
 
+    /// Its number is to be no lower than this, which would be one of this term; 0 asks for nothing.
+    pub const fn number_from(&mut self, term: i64, n: u64) {
+        if self.health.n < n {
+            self.health.term = term;
+            self.health.n = n;
+        }
+    }
+
     /// When `age` would next change something; `None` while it is unknown.
     #[must_use]
     pub fn next_due(&self, params: &Params) -> Option<Mono> {

@@ -356,6 +356,15 @@ async fn the_periodic_list_finds_another_history_and_watches_that() {
 
 #[tokio::test]
 async fn another_history_that_has_grown_past_the_known_one_is_found_soon_after_an_outage() {
+    grown_past_the_known_one(true).await;
+}
+
+#[tokio::test]
+async fn it_is_found_soon_also_where_a_cut_was_all_that_was_seen_of_the_outage() {
+    grown_past_the_known_one(false).await;
+}
+
+async fn grown_past_the_known_one(noticed: bool) {
     let store = Faulty::new();
     for key in ["a/0", "a/1", "a/2"] {
         store.put(key, "x").await;
@@ -367,9 +376,11 @@ async fn another_history_that_has_grown_past_the_known_one_is_found_soon_after_a
     let _task = tokio_util::task::AbortOnDropHandle::new(task);
     let mut reader = Reader { items, told: BTreeMap::new(), puts: 0, seen: Vec::new(), _task };
     reader.until("synced").await;
-    store.down.store(true, SeqCst);
-    store.cut_all();
-    reader.until("lost").await;
+    if noticed {
+        store.down.store(true, SeqCst);
+        store.cut_all();
+        reader.until("lost").await;
+    }
     // The backup knew a/2 as it was earlier, and nothing of a/0; much was written since.
     let other = Embedded::open(None, Clock::system()).unwrap();
     let old = std::mem::replace(&mut *store.inner.lock().unwrap(), other);
@@ -378,9 +389,13 @@ async fn another_history_that_has_grown_past_the_known_one_is_found_soon_after_a
         store.put("b/other", "x").await;
     }
     store.put("a/1", "x").await;
-    store.down.store(false, SeqCst);
     tokio::time::pause();
-    reader.until("back").await;
+    if noticed {
+        store.down.store(false, SeqCst);
+        reader.until("back").await;
+    } else {
+        store.cut_all();
+    }
     assert_eq!(horizon.number(), 1, "no reply shows it");
     // Time that is paused runs as fast as it can.
     let began = tokio::time::Instant::now();
