@@ -460,7 +460,8 @@ impl StatusValue {
     }
 
     /// The state as it was written, as old as its newest result: it was probed when it changed, by the summary since, and
-    /// by a frame before. And whether that is the summary's word: then its own time is not known.
+    /// by a frame before. And whether its own time is not known: that is the summary's word, or lies ahead of the clock that it
+    /// is read by (an earlier leader's clock was another), as it would for all targets at once.
     fn track(&self, probed_at: Option<Timestamp>, before: Option<Timestamp>, came: Now) -> (Track, bool) {
         let health = Health {
             state: self.health,
@@ -475,6 +476,6 @@ impl StatusValue {
         let own = before.max(Some(self.since));
         let last_result = probed_at.max(own).filter(|_| probed);
         let track = Track::restore(health, Some(&Counters { last_result, ..Counters::default() }), came);
-        (track, last_result > own)
+        (track, last_result > own || last_result > Some(came.wall))
     }
 }

@@ -332,3 +332,29 @@ fn a_new_leader_that_has_not_seen_a_target_yet_turns_nobody() {
     bench.delta(("other", 9), vec![entry("a-1", HealthState::Unknown, (9, 2), bench.now())]);
     assert_eq!(bench.seen("a-1"), (HealthState::Unknown, 9, 2));
 }
+
+#[test]
+fn times_of_a_leader_whose_clock_was_ahead_do_not_make_all_targets_due_at_once() {
+    let names: Vec<String> = (0..20).map(|i| format!("t-{i}")).collect();
+    let paths: Vec<String> = names.iter().map(|n| format!("healthcheck/{n}/path")).collect();
+    let keys: Vec<String> = names.iter().map(|n| status_key(n)).collect();
+    let up = r#"{"v":1,"health":"up","since":"1970-01-01T00:00:10Z","reason":"r","term":7,"n":1}"#;
+    let mut all: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "/x")).collect();
+    let mut bench = Bench::following(&all);
+    let now = bench.now();
+    let ahead = Now { wall: now.wall.plus(Duration::from_secs(38)), mono: now.mono };
+    let entries = names.iter().map(|n| entry(n, HealthState::Up, (7, 1), ahead)).collect();
+    let head = Head { now: ahead.wall, ..bench.head("other", 7) };
+    bench.core.frame(Frame::Full(head, entries), now);
+    // The store is restored: with the leader its clock is gone, and all keys come anew.
+    let another = |leads| Standing { generation: 2, ..standing(leads, None, StoreState::Ok) };
+    bench.secs += 2;
+    bench.core.stand(another(false), bench.now());
+    bench.core.store_was_reset();
+    all.extend(keys.iter().map(|k| (k.as_str(), up)));
+    let events: Vec<Event> = all.iter().map(|(k, v)| bench.put_event(k, v)).collect();
+    bench.core.apply(5, &events, true, bench.now());
+    let effects = bench.core.stand(another(true), bench.now());
+    let lasts: std::collections::BTreeSet<&Mono> = effects.last.iter().map(|(_, last)| last).collect();
+    assert_eq!((effects.last.len(), lasts.len()), (20, 20), "{lasts:?}");
+}
