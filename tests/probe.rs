@@ -369,13 +369,17 @@ async fn heartbeat_targets_are_never_probed() {
     }
 }
 
+/// Twenty targets of one server, ten times a second each.
+fn twenty(server: std::net::SocketAddr) -> Vec<Arc<bellwether::model::Target>> {
+    let named = |i| target(&format!("t-{i}"), check(Kind::Http, server), Duration::from_millis(100));
+    (0..20).map(named).collect()
+}
+
 #[tokio::test]
 async fn a_reader_that_sleeps_delays_nothing_and_the_end_is_noticed() {
     let server = answering(answer("200 OK", "text/plain", "OK"), false);
     let mut engine = start(config());
-    let targets =
-        (0..20).map(|i| target(&format!("t-{i}"), check(Kind::Http, server.address), Duration::from_millis(100)));
-    engine.handle.set_targets(targets.collect(), Vec::new());
+    engine.handle.set_targets(twenty(server.address), Vec::new());
     let stats = engine.handle.stats();
     let waited = tokio::time::timeout(PATIENCE, async {
         while stats.finished() < 600 {
@@ -400,9 +404,7 @@ async fn a_reader_that_sleeps_delays_nothing_and_the_end_is_noticed() {
 async fn results_that_say_nothing_new_come_together() {
     let server = answering(answer("200 OK", "text/plain", "OK"), false);
     let mut engine = start(config());
-    let targets =
-        (0..20).map(|i| target(&format!("t-{i}"), check(Kind::Http, server.address), Duration::from_millis(100)));
-    engine.handle.set_targets(targets.collect(), Vec::new());
+    engine.handle.set_targets(twenty(server.address), Vec::new());
     let (mut first, mut batches, mut results) = (std::collections::BTreeSet::new(), 0, 0);
     while results < 400 {
         let batch = tokio::time::timeout(PATIENCE, engine.results.recv()).await.expect("in time").unwrap();

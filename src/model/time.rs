@@ -43,9 +43,7 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
-}
 
-impl Timestamp {
     /// `2026-01-31T12:00:00.000Z`, from 1970 up to 9999. By hand: reports hold thousands of them.
     #[must_use]
     pub fn text(self) -> Option<[u8; 24]> {

@@ -91,11 +91,11 @@ pub fn observe(view: &Latest<View>, good: bool, secs: i64) {
     }
 }
 
-/// Waits for a state, at most a minute.
+/// Waits for a state, at most 20 s.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = tokio::time::Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "waited a minute in vain: {what}");
+        assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

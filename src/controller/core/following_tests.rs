@@ -242,11 +242,17 @@ fn a_node_that_starts_believes_a_living_leader_or_a_fresh_summary() {
     assert_eq!(bench.state("a-1"), HealthState::Unknown);
 }
 
+/// The names of 20 targets, the keys that declare them, and those of their states.
+fn twenty() -> [Vec<String>; 3] {
+    let names: Vec<String> = (0..20).map(|i| format!("t-{i}")).collect();
+    let paths = names.iter().map(|n| format!("healthcheck/{n}/path")).collect();
+    let keys = names.iter().map(|n| status_key(n)).collect();
+    [names, paths, keys]
+}
+
 #[test]
 fn who_starts_from_a_summary_and_leads_does_not_probe_all_at_once() {
-    let names: Vec<String> = (0..20).map(|i| format!("t-{i}")).collect();
-    let paths: Vec<String> = names.iter().map(|n| format!("healthcheck/{n}/path")).collect();
-    let keys: Vec<String> = names.iter().map(|n| status_key(n)).collect();
+    let [_, paths, keys] = twenty();
     let up = r#"{"v":1,"health":"up","since":"1970-01-01T00:00:10Z","reason":"r","term":3,"n":4}"#;
     let summary = r#"{"node":"n1","term":3,"now":"1970-01-01T00:01:35Z","probed_at":"1970-01-01T00:01:34Z","viable":true,
         "up":1,"down":0,"unknown":0}"#;
@@ -335,9 +341,7 @@ fn a_new_leader_that_has_not_seen_a_target_yet_turns_nobody() {
 
 #[test]
 fn times_of_a_leader_whose_clock_was_ahead_do_not_make_all_targets_due_at_once() {
-    let names: Vec<String> = (0..20).map(|i| format!("t-{i}")).collect();
-    let paths: Vec<String> = names.iter().map(|n| format!("healthcheck/{n}/path")).collect();
-    let keys: Vec<String> = names.iter().map(|n| status_key(n)).collect();
+    let [names, paths, keys] = twenty();
     let up = r#"{"v":1,"health":"up","since":"1970-01-01T00:00:10Z","reason":"r","term":7,"n":1}"#;
     let mut all: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "/x")).collect();
     let mut bench = Bench::following(&all);

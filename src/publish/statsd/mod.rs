@@ -132,7 +132,7 @@ async fn resolve(
 /// Looks at the figures at each interval and sends what changed.
 async fn send(
     options: &StatsdOptions,
-    mut address: watch::Receiver<Option<SocketAddr>>,
+    mut found: watch::Receiver<Option<SocketAddr>>,
     look: &Look,
     stats: &StatsdStats,
     stop: &CancellationToken,
@@ -141,7 +141,7 @@ async fn send(
     let mut beat = interval(options.interval.max(Duration::from_millis(1)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = NodeFigures::default();
-    let mut client = None;
+    let (mut client, mut no_socket) = (None, false);
     let mut ends = false;
     while !ends {
         tokio::select! {
@@ -149,15 +149,24 @@ async fn send(
             () = stop.cancelled() => ends = true,
             _ = beat.tick() => {}
         }
-        if address.has_changed().unwrap_or(false)
-            && let Some(address) = *address.borrow_and_update()
-        {
+        let changed = found.has_changed().unwrap_or(false);
+        let address = *found.borrow_and_update();
+        if let Some(address) = address.filter(|_| changed) {
             match open(&prefix, address) {
                 Ok(opened) => {
                     tracing::info!(%address, "statsd");
-                    client = Some(opened);
+                    (client, no_socket) = (Some(opened), false);
                 }
-                Err(error) => tracing::warn!(%address, %error, "statsd: no socket"),
+                Err(error) => {
+                    count(&stats.failures, 1);
+                    if !no_socket {
+                        tracing::warn!(%address, %error, "statsd: no socket; tried again each second");
+                    }
+                    no_socket = true;
+                }
+            }
+            if no_socket {
+                found.mark_changed();
             }
         }
         if client.is_none() && stats.failures.load(Relaxed) == 0 {
