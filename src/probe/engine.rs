@@ -1,47 +1,39 @@
 //! Runs the probes: a thread of its own with a single-threaded runtime, so that neither answers nor evaluation delay
 //! probing, and probing delays none of them. Starts are gathered by tick, limited in all and per host, results handed
-//! on in batches: by tick, or each 100 ms while they say nothing new. A slow reader never delays probing: what it does not take is kept up to a bound, then the
-//! oldest goes. One exchange is left to `run`, the times to `schedule`.
+//! on in batches: by tick, or each 100 ms while they say nothing new. A slow reader never delays probing: what it does
+//! not take is kept up to a bound, then the oldest goes. One probe is left to `core`, its exchange to `run`, the times
+//! to `schedule`.
+
+mod core;
 
 use std::{
-    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use futures_util::FutureExt;
-use tokio::{
-    sync::{Notify, mpsc},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::core::Core;
 use super::{
-    connect::Connector,
-    deadlines::Deadlines,
-    limits::{HostKey, Limits},
-    look::{Look, Looks},
+    look::Look,
     outbox::Outbox,
-    resolve::Resolver,
-    run::{self, Kept, Prober},
-    schedule::{Due, Id, Schedule, TICK, tick_after},
+    schedule::{Due, TICK, tick_after},
     sentinel::Sentinel,
     socks::{SocksProxy, SocksProxyError},
     stats::Stats,
 };
 use crate::{
     clock::Clock,
-    model::{Mono, Observation, Outcome, Target, TargetName, target::Check},
+    model::{Mono, Observation, Target, TargetName, target::Check},
 };
 
 /// Batches that the channel itself holds.
 const CHANNEL: usize = 16;
 /// Observations kept for a slow reader, beside those in the channel.
 const MAX_PENDING: usize = 65_536;
-/// Descriptors left for everything that is no probe.
-const RESERVED_FILES: u64 = 512;
 /// Looks that wait for the thread.
 const MAX_LOOKS: usize = 64;
 const CPU_EVERY: Duration = Duration::from_millis(100);
@@ -263,171 +255,6 @@ fn raise_file_limit() -> u64 {
         tracing::warn!(current = ?limit.current, "the limit on open files could not be raised");
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-struct Job {
-    id: Id,
-    due: Mono,
-    host: HostKey,
-}
-
-/// What is worked out once for each check.
-struct Prepared {
-    check: Arc<Check>,
-    kept: Rc<Kept>,
-    host: HostKey,
-    /// What its last probe found.
-    last: Option<Outcome>,
-}
-
-/// What the loop and the probes share; all on one thread.
-struct Core {
-    clock: Clock,
-    prober: Rc<Prober>,
-    looks: Looks,
-    stats: Arc<Stats>,
-    schedule: RefCell<Schedule>,
-    limits: RefCell<Limits<Job>>,
-    prepared: RefCell<Vec<Option<Prepared>>>,
-    results: RefCell<Vec<Observed>>,
-    /// One of the results must not wait.
-    urgent: Cell<bool>,
-    deadlines: RefCell<Deadlines<AbortHandle>>,
-    progress: Notify,
-}
-
-impl Core {
-    fn new(config: &EngineConfig, proxy: Option<SocksProxy>, files: u64, stats: &Arc<Stats>) -> Self {
-        let clock = config.clock.clone();
-        let usable = usize::try_from(files.saturating_sub(RESERVED_FILES.min(files / 2))).unwrap_or(usize::MAX);
-        // A quarter for idle connections, the rest for probes.
-        let max_idle = (usable / 4).min(16_384);
-        let max_probes = config.max_probes.min(usable - max_idle).max(1);
-        stats.max_probes.store(max_probes as u64, Relaxed);
-        let connector = Connector::new(Resolver::new(clock.clone()), proxy);
-        let prober = Rc::new(Prober::new(clock.clone(), connector, config.user_agent.clone(), max_idle));
-        Self {
-            looks: Looks::new(clock.clone(), Rc::clone(&prober), config.sentinels.clone(), config.max_per_host),
-            prober,
-            clock,
-            stats: Arc::clone(stats),
-            schedule: RefCell::default(),
-            limits: RefCell::new(Limits::new(max_probes, config.max_per_host)),
-            prepared: RefCell::default(),
-            results: RefCell::default(),
-            urgent: Cell::new(false),
-            deadlines: RefCell::default(),
-            progress: Notify::new(),
-        }
-    }
-
-    fn submit(&self, due: &Due) {
-        let schedule = self.schedule.borrow();
-        let Some(target) = schedule.target(due.id) else { return };
-        let host = self.prepare(due.id, &target.check).1;
-        self.limits.borrow_mut().submit(&host, Job { id: due.id, due: due.due, host: host.clone() });
-    }
-
-    /// What is kept for a check, and its host key; made anew when the check has changed.
-    fn prepare(&self, id: Id, check: &Arc<Check>) -> (Rc<Kept>, HostKey) {
-        let mut all = self.prepared.borrow_mut();
-        if all.len() <= id.index() {
-            all.resize_with(id.index() + 1, || None);
-        }
-        let known = all.get(id.index()).and_then(Option::as_ref).filter(|p| Arc::ptr_eq(&p.check, check));
-        if let Some(known) = known {
-            return (Rc::clone(&known.kept), known.host.clone());
-        }
-        let host: HostKey = (!check.via_gateway).then(|| Rc::from(format!("{}:{}", check.host, check.port)));
-        // Where the request is always the same, nothing in it waits.
-        let kept = Rc::new(self.prober.prepare(check).now_or_never().unwrap_or_default());
-        if let Some(slot) = all.get_mut(id.index()) {
-            *slot = Some(Prepared { check: Arc::clone(check), kept: Rc::clone(&kept), host: host.clone(), last: None });
-        }
-        (kept, host)
-    }
-
-    /// Notes what was found. True where it says nothing new: the same as before, and nobody waits for a change.
-    fn is_calm(&self, id: Id, check: &Arc<Check>, found: Outcome) -> bool {
-        let mut all = self.prepared.borrow_mut();
-        let Some(Some(known)) = all.get_mut(id.index()) else { return false };
-        if !Arc::ptr_eq(&known.check, check) {
-            return false;
-        }
-        known.last.replace(found) == Some(found) && !self.schedule.borrow().is_fast(id)
-    }
-
-    fn start(self: &Rc<Self>, job: Job) {
-        let now = self.clock.mono();
-        let Some(target) = self.schedule.borrow_mut().started(job.id, now) else {
-            self.limits.borrow_mut().finish(&job.host);
-            return;
-        };
-        self.stats.started.fetch_add(1, Relaxed);
-        self.stats.late.record(now.since(job.due));
-        let kept = self.prepare(job.id, &target.check).0;
-        let (deadline, index) = (now.plus(target.check.timeout), job.id.index());
-        let number = Rc::new(Cell::new(0));
-        let running = Running { core: Rc::clone(self), job, target, begin: now, deadline, number, observation: None };
-        let told = Rc::clone(&running.number);
-        // Owned by the runtime: it ends with the thread, and by its deadline before that.
-        let task = tokio::task::spawn_local(running.run(kept));
-        let (number, before) = self.deadlines.borrow_mut().begin(index, deadline, task.abort_handle());
-        told.set(number);
-        // Of a target that is gone: nobody waits for it.
-        if let Some(before) = before {
-            before.abort();
-        }
-    }
-}
-
-/// A probe under way. Its end is told by its drop, so that not even a panic inside it loses the target.
-struct Running {
-    core: Rc<Core>,
-    job: Job,
-    target: Arc<Target>,
-    begin: Mono,
-    deadline: Mono,
-    /// Its number among the deadlines.
-    number: Rc<Cell<u64>>,
-    observation: Option<Observation>,
-}
-
-impl Running {
-    async fn run(mut self, kept: Rc<Kept>) {
-        self.observation = Some(self.core.prober.probe(&self.target, &kept, self.begin).await);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let core = &self.core;
-        let now = core.clock.now();
-        core.deadlines.borrow_mut().end(self.job.id.index(), self.number.get());
-        let observation = self.observation.take().unwrap_or_else(|| {
-            if now.mono >= self.deadline {
-                return run::timed_out(&self.target.check, self.begin, now);
-            }
-            Observation::plain(Outcome::Unreachable, now.mono.since(self.begin), "the probe broke off", now)
-        });
-        core.stats.count(observation.outcome);
-        core.stats.latency.record(observation.latency);
-        core.limits.borrow_mut().finish(&self.job.host);
-        let Some(refreshed) = core.schedule.borrow_mut().finished(self.job.id, now.mono) else { return };
-        let calm = core.is_calm(self.job.id, &self.target.check, observation.outcome) && !refreshed;
-        let mut results = core.results.borrow_mut();
-        results.push(Observed {
-            target: self.target.name.clone(),
-            check: Arc::clone(&self.target.check),
-            observation: Arc::new(observation),
-            refreshed,
-        });
-        // The loop is woken for the first result, and for the first that must not wait.
-        let first_urgent = !calm && !core.urgent.replace(true);
-        if results.len() == 1 || first_urgent {
-            core.progress.notify_one();
-        }
-    }
 }
 
 struct Loop {

@@ -6,6 +6,8 @@
 pub mod audit;
 #[path = "cluster.rs"]
 pub mod cluster;
+#[path = "cluster_etcd.rs"]
+mod cluster_etcd;
 #[path = "etcd.rs"]
 pub mod etcd;
 #[path = "farm.rs"]
