@@ -147,8 +147,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn rank(&self) -> (bool, i64, &str) {
-        (self.live, self.whom.term, self.whom.node.as_str())
+    /// The address decides last: of a node that moved, two may be told, and all are to choose the same.
+    fn rank(&self) -> (bool, i64, &str, &str) {
+        (self.live, self.whom.term, self.whom.node.as_str(), self.whom.url.as_str())
     }
 
     fn of(peer: &PeerNode, me: &NodeName) -> Option<Self> {

@@ -83,6 +83,8 @@ impl EngineConfig {
 pub struct Observed {
     /// The target.
     pub target: TargetName,
+    /// Where it stood in the targets that were set last: a hint, the catalog may be another one by now.
+    pub place: usize,
     /// The check that was run: the catalog may have another one by now.
     pub check: Arc<Check>,
     /// The result.

@@ -86,7 +86,7 @@ impl Shared {
         let looks = join_all(probed.map(|target| async move {
             let observation = Arc::new(self.probe(&target).await);
             let (target, check) = (target.name.clone(), Arc::clone(&target.check));
-            seen_here.borrow_mut().push(Observed { target, check, observation, refreshed: false });
+            seen_here.borrow_mut().push(Observed { target, place: usize::MAX, check, observation, refreshed: false });
         }));
         let gone = tokio::select! {
             biased;

@@ -1,10 +1,10 @@
 //! When each target is probed next: pure, time comes in as a `Mono`.
 //!
 //! First checks are spread over min(interval, 10 s) by a hash of the name that is the same in every process; then
-//! each target keeps its phase, and slots that were missed are skipped. Starts are gathered into ticks of 10 ms,
-//! which is what makes a probe cheap (reference: the cost of a probe). A target that another node probed before keeps
-//! that one's phase; what is overdue then is started by `catchup`, at its next slot at the latest. Limits on concurrency, the probing itself
-//! and the meaning of results are left to others.
+//! each target keeps its phase, and slots that were missed are skipped. Phases are multiples of 50 ms and starts are
+//! gathered into ticks of 10 ms, which is what makes a probe cheap (reference: the cost of a probe). A target that
+//! another node probed before keeps that one's phase; what is overdue then is started by `catchup`, at its next slot at
+//! the latest. Limits on concurrency, the probing itself and the meaning of results are left to others.
 
 use std::{
     cmp::Reverse,
@@ -18,6 +18,10 @@ use crate::model::{Mono, Target, TargetName, target::Kind};
 
 /// Starts within one tick happen together.
 pub const TICK: Duration = Duration::from_millis(10);
+/// Phases of targets with an interval of at least `GATHERED` are multiples of this: a thread that wakes up with cold caches
+/// pays about as much for that as for a probe, so those it starts come together.
+const PHASE: Duration = Duration::from_millis(50);
+const GATHERED: Duration = Duration::from_secs(1);
 /// First checks are spread over at most this.
 pub const FIRST_SPREAD: Duration = Duration::from_secs(10);
 
@@ -49,6 +53,8 @@ pub struct Due {
 struct Entry {
     generation: u64,
     target: Arc<Target>,
+    /// Its place in the list of targets that was given last.
+    place: usize,
     /// Some slot of its phase.
     anchor: Mono,
     /// Next start; counts only while it is not running.
@@ -167,7 +173,7 @@ impl Schedule {
     /// `last` says when another node last probed targets that are new here: each is due one interval after it.
     pub fn set_targets(&mut self, targets: &[Arc<Target>], last: &BTreeMap<TargetName, Mono>, now: Mono) {
         let mut gone = std::mem::take(&mut self.by_name);
-        for target in targets {
+        for (place, target) in targets.iter().enumerate() {
             if target.check.kind == Kind::Heartbeat || self.by_name.contains_key(&target.name) {
                 continue;
             }
@@ -175,8 +181,11 @@ impl Schedule {
                 Some(index) => {
                     self.by_name.insert(target.name.clone(), index);
                     self.replace(index, target, now);
+                    if let Some(Some(entry)) = self.entries.get_mut(index) {
+                        entry.place = place;
+                    }
                 }
-                None => self.insert(target, last.get(&target.name).copied(), now),
+                None => self.insert(place, target, last.get(&target.name).copied(), now),
             }
         }
         for index in gone.into_values() {
@@ -191,14 +200,16 @@ impl Schedule {
         self.catchup.retain(|index, stamp| is_true(entries, index, stamp));
     }
 
-    fn insert(&mut self, target: &Arc<Target>, last: Option<Mono>, now: Mono) {
+    fn insert(&mut self, place: usize, target: &Arc<Target>, last: Option<Mono>, now: Mono) {
         // A time to come is no time of a probe.
         let last = last.map(|t| t.min(now));
         let first = last.map_or_else(|| now.plus(spread(target)), |t| t.plus(target.interval.max(TICK)));
+        let first = phase(target, first);
         self.counter += 1;
         let mut entry = Entry {
             generation: self.counter,
             target: Arc::clone(target),
+            place,
             anchor: first,
             due: first,
             stamp: 0,
@@ -233,7 +244,7 @@ impl Schedule {
         let changed = !Arc::ptr_eq(&old.check, &target.check) && old.check != target.check;
         let mut due = entry.due;
         if old.interval != target.interval {
-            entry.anchor = now.plus(spread(target)).max(entry.earliest(now));
+            entry.anchor = phase(target, now.plus(spread(target)).max(entry.earliest(now)));
             if !entry.running {
                 // Never later than planned: an interval that is edited again and again must not starve the target.
                 entry.anchor = entry.anchor.min(entry.due);
@@ -323,6 +334,13 @@ impl Schedule {
         Some(Arc::clone(&entry.target))
     }
 
+    /// Where the target behind an id stood in the list that was given last.
+    #[must_use]
+    pub fn place(&self, id: Id) -> Option<usize> {
+        let entry = self.entries.get(id.index).and_then(Option::as_ref);
+        entry.filter(|e| e.generation == id.generation).map(|e| e.place)
+    }
+
     /// Whether a target is probed at its fast interval: a change of its state is under way.
     #[must_use]
     pub fn is_fast(&self, id: Id) -> bool {
@@ -399,8 +417,18 @@ fn is_true(entries: &[Option<Entry>], index: usize, stamp: u64) -> bool {
 
 /// The end of the tick that an instant belongs to.
 fn tick_of(t: Mono) -> Mono {
-    let past = rem(t.elapsed(), TICK);
-    if past.is_zero() { t } else { t.plus(TICK - past) }
+    up_to(t, TICK)
+}
+
+/// The first multiple of `step` that is not before an instant.
+fn up_to(t: Mono, step: Duration) -> Mono {
+    let past = rem(t.elapsed(), step);
+    if past.is_zero() { t } else { t.plus(step - past) }
+}
+
+/// The first instant from `t` on that may be a target's phase.
+fn phase(target: &Target, t: Mono) -> Mono {
+    if target.interval < GATHERED { t } else { up_to(t, PHASE) }
 }
 
 /// The end of the tick that comes after an instant.

@@ -137,7 +137,7 @@ impl SimProber {
         self.field.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
         let output = if outcome.is_good() { "200" } else { "no answer" };
         let observation = Arc::new(Observation::plain(outcome, took, output, self.clock.now()));
-        Observed { target: target.name.clone(), check: Arc::clone(&target.check), observation, refreshed }
+        Observed { target: target.name.clone(), place: 0, check: Arc::clone(&target.check), observation, refreshed }
     }
 
     /// Starts what is due, ends what has ended; returns results and the next time to look.

@@ -35,7 +35,7 @@ fn all_fail(bench: &mut Bench) -> Effects {
                 let name = format!("t-{i}");
                 let check = Arc::clone(&bench.core.catalog().target(&name).unwrap().check);
                 let observation = Arc::new(Observation::plain(Outcome::Timeout, Duration::ZERO, "late", bench.now()));
-                Observed { target: target(&name), check, observation, refreshed: false }
+                Observed { target: target(&name), place: 0, check, observation, refreshed: false }
             })
             .collect();
         let effects = bench.core.observe(&batch);

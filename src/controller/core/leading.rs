@@ -57,7 +57,7 @@ impl Core {
         let mut falling = Vec::new();
         let mut bad = None;
         for observed in batch {
-            let Some(index) = self.catalog.index_of(observed.target.as_str()) else { continue };
+            let Some(index) = self.index_of(observed) else { continue };
             let guarded = self.is_guarded();
             let Some(entry) = self.entries.get_mut(index) else { continue };
             // A result of a check that was replaced meanwhile says nothing about the new one.
@@ -92,6 +92,12 @@ impl Core {
             }
         }
         effects
+    }
+
+    /// By its place where that is still so: a search by name reads a dozen others, out of the main memory.
+    fn index_of(&self, observed: &Observed) -> Option<usize> {
+        let at_place = self.catalog.targets.get(observed.place).is_some_and(|t| t.name == observed.target);
+        if at_place { Some(observed.place) } else { self.catalog.index_of(observed.target.as_str()) }
     }
 
     /// A target that comes while this node leads may be one of a name that was removed in the same term. Its number goes on above

@@ -190,7 +190,8 @@ impl Bench {
             let observation =
                 Observation::plain(outcome, Duration::ZERO, format!("{outcome:?} at {}", self.secs), self.now());
             let observation = Arc::new(observation);
-            let effects = self.core.observe(&[Observed { target: target(name), check, observation, refreshed: false }]);
+            let effects =
+                self.core.observe(&[Observed { target: target(name), place: 0, check, observation, refreshed: false }]);
             all.changes.extend(effects.changes);
             all.fast.extend(effects.fast);
             assert!(effects.writes.is_empty(), "writes come with the evaluation");
@@ -295,7 +296,8 @@ fn a_changed_check_keeps_health_and_results_of_the_old_one_are_ignored() {
     for _ in 0..5 {
         bench.secs += 1;
         let observation = Arc::new(Observation::plain(Outcome::Bad, Duration::ZERO, "late", bench.now()));
-        let late = Observed { target: target("foo-1"), check: Arc::clone(&old), observation, refreshed: false };
+        let late =
+            Observed { target: target("foo-1"), place: 0, check: Arc::clone(&old), observation, refreshed: false };
         assert!(bench.core.observe(&[late]).changes.is_empty());
     }
     let (view, _) = bench.evaluate();
@@ -306,7 +308,7 @@ fn a_changed_check_keeps_health_and_results_of_the_old_one_are_ignored() {
     // A target that is gone: its result is nobody's.
     bench.delete(&["healthcheck/foo-1/path"]);
     let observation = Arc::new(Observation::plain(Outcome::Bad, Duration::ZERO, "late", bench.now()));
-    bench.core.observe(&[Observed { target: target("foo-1"), check: old, observation, refreshed: false }]);
+    bench.core.observe(&[Observed { target: target("foo-1"), place: 0, check: old, observation, refreshed: false }]);
     assert!(bench.evaluate().0.health.is_empty());
 }
 

@@ -180,10 +180,12 @@ impl Drop for Running {
         core.stats.latency.record(observation.latency);
         core.limits.borrow_mut().finish(&self.job.host);
         let Some(refreshed) = core.schedule.borrow_mut().finished(self.job.id, now.mono) else { return };
+        let place = core.schedule.borrow().place(self.job.id).unwrap_or(usize::MAX);
         let calm = core.is_calm(self.job.id, &self.target.check, observation.outcome) && !refreshed;
         let mut results = core.results.borrow_mut();
         results.push(Observed {
             target: self.target.name.clone(),
+            place,
             check: Arc::clone(&self.target.check),
             observation: Arc::new(observation),
             refreshed,
