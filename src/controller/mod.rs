@@ -14,6 +14,7 @@ pub mod standing;
 pub mod stats;
 pub mod status;
 pub mod streams;
+pub mod takeover;
 pub mod transitions;
 pub mod writer;
 
@@ -23,10 +24,11 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Change, Core, Effects, Question, Standing, Witness};
+use self::takeover::{Step, Takeover};
 use self::writer::Reign;
 use crate::{
     clock::Clock,
@@ -77,6 +79,8 @@ pub struct Wiring {
     pub clock: Clock,
     /// The store's changes.
     pub feed: mpsc::Receiver<FeedItem>,
+    /// Where the feed is asked to list at once.
+    pub lists: Arc<Notify>,
     /// Results of probes.
     pub observations: mpsc::Receiver<Vec<Observed>>,
     /// Faults found elsewhere: source and list.
@@ -148,6 +152,7 @@ pub async fn run(core: Core, wiring: Wiring, stop: CancellationToken) -> Result<
         unpublished: None,
         asked,
         heard_store: false,
+        takeover: Takeover::default(),
     };
     let patience = tokio::time::sleep(keeper::PATIENCE);
     tokio::pin!(patience);
@@ -197,6 +202,8 @@ struct Loop {
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// The store has told its keys.
     heard_store: bool,
+    /// Between the election and the lead.
+    takeover: Takeover,
 }
 
 impl Loop {
@@ -204,12 +211,17 @@ impl Loop {
     fn pause(&self) -> Option<Duration> {
         let evaluation = self.core.is_dirty().then(|| self.until_evaluation());
         let delta = self.wiring.streams.until_delta(&self.core);
-        let due = self.core.next_due(self.wiring.clock.now()).filter(|due| *due < BEAT);
-        [evaluation, delta, due].into_iter().flatten().min()
+        let now = self.wiring.clock.now();
+        let due = self.core.next_due(now).filter(|due| *due < BEAT);
+        let takeover = self.takeover.next_due(now.mono);
+        [evaluation, delta, due, takeover].into_iter().flatten().min()
     }
 
     /// Something is due: what the evaluation or the streams do comes after each step anyway.
     fn due(&mut self) {
+        if self.takeover.next_due(self.wiring.clock.mono()).is_some_and(|due| due.is_zero()) {
+            self.stand();
+        }
         if self.core.next_due(self.wiring.clock.now()).is_some_and(|due| due.is_zero()) {
             self.tick();
         }
@@ -241,6 +253,9 @@ impl Loop {
                 self.wiring.keeper.told(&events, revision, now.mono);
                 let effects = self.core.apply(revision, &events, false, now);
                 self.carry_out(effects);
+                if self.takeover.waits() {
+                    self.stand();
+                }
             }
             // The feed has logged it, with its reason.
             FeedItem::Lost { .. } => {
@@ -258,8 +273,10 @@ impl Loop {
     fn stand(&mut self) {
         let now = self.wiring.clock.now();
         let authority = self.wiring.session.authority().load();
+        let holds = authority.may_write(now.mono).then(|| Reign::of(&authority));
+        let step = self.takeover.step(holds, holds.is_some_and(|reign| self.core.has_read(reign)), now.mono);
         let standing = Standing {
-            leads: authority.may_write(now.mono),
+            leads: step == Step::Lead,
             session: !matches!(authority.standing, session::Standing::None { .. }),
             term: authority.term(),
             generation: authority.generation,
@@ -274,6 +291,11 @@ impl Loop {
         };
         let effects = self.core.stand(standing, now);
         self.carry_out(effects);
+        match step {
+            Step::List => self.wiring.lists.notify_one(),
+            Step::GiveUp => drop(self.wiring.session.hand_over("it cannot read what earlier terms wrote")),
+            Step::Idle | Step::Lead | Step::Wait => {}
+        }
     }
 
     fn observe(&mut self, batch: &[Observed]) {
@@ -300,6 +322,7 @@ impl Loop {
             Heard::Heartbeat(head) => self.core.frame(Frame::Heartbeat(head), now),
             Heard::Lost { reason } => self.core.stream_lost(&reason, now),
         };
+        self.heard();
         self.carry_out(effects);
     }
 
@@ -312,6 +335,7 @@ impl Loop {
         let Some((kept, state, events)) = self.wiring.keeper.load(now) else { return };
         tracing::warn!(keys = events.len(), saved = %state.saved, "the store does not answer: starting from what was kept on disk");
         let (effects, lent) = self.core.restore(kept, state, events, now);
+        self.heard();
         self.wiring.keeper.lend(lent);
         self.carry_out(effects);
     }
@@ -341,8 +365,15 @@ impl Loop {
         self.carry_out(effects);
     }
 
+    /// What was heard elsewhere tells how far the store was.
+    fn heard(&self) {
+        let seen = self.core.seen();
+        self.wiring.session.heard_of(seen.generation, seen.term);
+    }
+
     fn scouted(&mut self, round: Round) {
         let effects = self.core.scouted(streams::answers(round), self.wiring.clock.now());
+        self.heard();
         self.carry_out(effects);
     }
 
@@ -435,7 +466,8 @@ impl Loop {
         }
         let reign = Reign::of(&self.wiring.session.authority().peek());
         // What was decided in a term that is over meanwhile is not to be written in the next.
-        if reign == self.core.reign() && self.wiring.session.may_write(self.wiring.clock.mono()) {
+        let leads = self.takeover.leads(reign) && reign == self.core.reign();
+        if leads && self.wiring.session.may_write(self.wiring.clock.mono()) {
             self.wiring.writer.push(reign, transitions, effects.writes);
         } else if !effects.writes.is_empty() {
             self.core.writes_lost();

@@ -3,9 +3,10 @@
 
 pub mod events;
 mod queue;
+mod repeats;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::events::Numbers;
 pub use self::queue::{Queue, Reign};
+use self::repeats::Repeats;
 use super::{core::Write, transitions::Transition};
 use crate::{
     model::{
@@ -49,6 +51,7 @@ pub async fn run(queue: Queue, store: Arc<dyn Store>, session: Session, region: 
         trouble: Mutex::default(),
         numbers: Mutex::default(),
         mute: Mutex::default(),
+        repeats: Mutex::default(),
     };
     // What is under way at the stop counts into the bound: a call to a store that is out of reach takes longer than that.
     let bound = async {
@@ -73,6 +76,8 @@ struct Writer {
     numbers: Mutex<Option<Numbers>>,
     /// The reign in which the store denied events: they are left out until the next.
     mute: Mutex<Option<Reign>>,
+    /// What was written since the last event.
+    repeats: Mutex<Repeats>,
 }
 
 impl Writer {
@@ -119,7 +124,7 @@ impl Writer {
             return true;
         };
         let transitions = self.queue.take_transitions(reign, events::MOST);
-        let of_event = if transitions.is_empty() { 0 } else { events::OPS };
+        let of_event = if transitions.is_empty() && !self.repeats().may_need_event(reign) { 0 } else { events::OPS };
         let batch = self.queue.take(reign, FLUSH_OPS.saturating_sub(of_event));
         if batch.is_empty() && transitions.is_empty() {
             return true;
@@ -131,8 +136,8 @@ impl Writer {
                 return self.judge(Err(error), batch, reign).await;
             }
         };
-        let event =
-            numbers.filter(|_| !transitions.is_empty()).map_or_else(Vec::new, |n| n.ops(&self.region, &transitions));
+        let tells = self.repeats().note(reign, &batch) || !transitions.is_empty();
+        let event = numbers.filter(|_| tells).map_or_else(Vec::new, |n| n.ops(&self.region, &transitions));
         let told = !event.is_empty();
         let result = self.write(&batch.iter().collect::<Vec<_>>(), event.clone(), &fence, reign).await;
         if told && !batch.is_empty() && matches!(result, Err(StoreError::Invalid(_) | StoreError::Denied(_))) {
@@ -199,6 +204,10 @@ impl Writer {
         Reign::of(&self.session.authority().peek())
     }
 
+    fn repeats(&self) -> MutexGuard<'_, Repeats> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_mute(&self, reign: Reign) -> bool {
         *self.mute.lock().unwrap_or_else(PoisonError::into_inner) == Some(reign)
     }
@@ -243,6 +252,7 @@ impl Writer {
                 if let Some(numbers) = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                     numbers.next = numbers.next.saturating_add(1);
                 }
+                self.repeats().guarded();
             }
             Err(error @ (StoreError::Invalid(_) | StoreError::Denied(_))) if told => self.no_events(reign, error),
             _ if self.is_mute(reign) => {}

@@ -137,6 +137,7 @@ pub fn assemble(parts: Parts, stops: &Stops, tasks: &mut Tasks) -> Assembled {
         let told = trouble::Teller { source, root, right, troubles, faults, clock };
         tasks.spawn(Stage::Aside, source, super::endless(told.run(stop(Stage::Aside))));
     }
+    let lists = Arc::clone(&feed_options.lists);
     let (feed, feed_task) = feed::spawn(Arc::clone(&store), feed_options, stop(Stage::State));
     tasks.spawn(Stage::State, "feed", feed_task);
 
@@ -172,6 +173,7 @@ pub fn assemble(parts: Parts, stops: &Stops, tasks: &mut Tasks) -> Assembled {
         stats: Arc::clone(&stats),
         clock,
         feed,
+        lists,
         observations: parts.observations,
         faults: faults_in,
         session: session.clone(),

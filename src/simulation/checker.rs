@@ -69,8 +69,27 @@ struct Life {
     term: i64,
     /// Generations of the store whose lower terms it has taken.
     generation: u32,
-    /// The term that it led last, and whether it still does.
-    led: Option<(i64, bool)>,
+    led: Option<Led>,
+}
+
+/// The term that a node led last.
+#[derive(Clone, Copy)]
+struct Led {
+    term: i64,
+    /// The node's own count of the store's histories.
+    history: u64,
+    /// The store's generation when the term was first seen.
+    began: u32,
+    /// It still does.
+    still: bool,
+}
+
+impl Led {
+    /// The same term again. A number is another term only where the store went back in time since the first one began, and the
+    /// node knows: terms are compared within a generation.
+    const fn is_again(self, term: i64, history: u64, generation: u32) -> bool {
+        self.term == term && (self.history == history || self.began == generation)
+    }
 }
 
 /// The checker's memory.
@@ -157,8 +176,6 @@ impl Checker {
             self.generation = server.generation;
             self.reset = world.now;
             self.numbers.clear();
-            // Terms are compared within a generation.
-            self.lives.iter_mut().for_each(|life| life.led = None);
         }
         let version = server.version();
         let leader = if version == self.version { self.leader.clone() } else { server.leader() };
@@ -232,14 +249,17 @@ impl Checker {
                 life.led = None;
                 continue;
             };
-            let term = running.core.session.authority().peek().term();
-            match life.led {
-                Some((led, false)) if leads && led == term => {
+            let authority = running.core.session.authority().peek();
+            let (term, history) = (authority.term(), authority.generation);
+            drop(authority);
+            let again = life.led.filter(|led| led.is_again(term, history, self.generation));
+            match (&mut life.led, again) {
+                (Some(led), _) if !leads => led.still = false,
+                (_, Some(led)) if !led.still => {
                     let what = format!("{} leads again in term {term}", node.name);
                     return Err(Broken { invariant: TERM_RESUMED, at: world.now, what });
                 }
-                Some((led, true)) if !leads => life.led = Some((led, false)),
-                _ if leads => life.led = Some((term, true)),
+                (led, None) if leads => *led = Some(Led { term, history, began: self.generation, still: true }),
                 _ => {}
             }
         }

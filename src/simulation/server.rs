@@ -357,7 +357,7 @@ impl Server {
         if state.revision() >= self.state.revision() {
             return false;
         }
-        state.restored(self.mono());
+        state.restored(&self.state, self.mono());
         self.state = state;
         self.generation += 1;
         self.watches.clear();

@@ -7,7 +7,7 @@ mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub struct FeedOptions {
     pub chance: Chance,
     /// What the reader knows already, from disk: the first list is told as the difference from it, deletes included. None at first.
     pub seed: Vec<Pair>,
+    /// Where a list is asked for: a watch that lives may lag, and a new leader cannot wait for it.
+    pub lists: Arc<Notify>,
 }
 
 impl FeedOptions {
@@ -47,6 +49,7 @@ impl FeedOptions {
             troubles: Troubles::default(),
             chance: Chance::system(),
             seed: Vec::new(),
+            lists: Arc::default(),
         }
     }
 }
@@ -261,10 +264,12 @@ impl Feed {
         let first = if soon { RESYNC_SOON.min(every) } else { every };
         let resync = tokio::time::sleep(self.options.chance.jitter(first));
         tokio::pin!(resync);
+        let asked = Arc::clone(&self.options.lists);
         loop {
             tokio::select! {
                 biased;
                 () = self.out.closed() => return Err(Ended::Gone),
+                () = asked.notified() => resync.as_mut().reset(tokio::time::Instant::now()),
                 () = &mut resync => {
                     // Changes wait meanwhile, so it has little time. The watch goes on whatever becomes of this.
                     match tokio::time::timeout(RESYNC_BOUND, self.list()).await {

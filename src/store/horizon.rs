@@ -142,7 +142,8 @@ impl Horizon {
         self.0.generation.store(Arc::new(Generation { number: known.number, began: revision }));
     }
 
-    fn saw(&self, number: u64, revision: i64) {
+    /// This revision is known to have been in this generation.
+    pub(super) fn saw(&self, number: u64, revision: i64) {
         let mut known = self.known();
         if known.number == number {
             known.highest = known.highest.max(revision);
@@ -337,6 +338,19 @@ mod tests {
         horizon.list("a", None).await.unwrap();
         horizon.list("a", Some(revision + 3)).await.unwrap();
         assert_eq!(horizon.number(), 2, "and the new one goes on");
+    }
+
+    #[tokio::test]
+    async fn a_revision_that_was_heard_of_is_known_too() {
+        let store = Restored::new();
+        let horizon = Horizon::over(store.clone());
+        let (revision, _) = horizon.get("a").await.unwrap();
+        horizon.saw(2, revision + 9);
+        horizon.get("a").await.unwrap();
+        assert_eq!(horizon.number(), 1, "that was of another generation");
+        horizon.saw(1, revision + 9);
+        horizon.get("a").await.unwrap();
+        assert_eq!(horizon.number(), 2);
     }
 
     #[tokio::test]

@@ -229,6 +229,12 @@ impl Session {
         led
     }
 
+    /// Another node told of this term, or this node's disk. It is a revision that the store had: one that answers with a lower one
+    /// later has another history.
+    pub fn heard_of(&self, generation: u64, term: i64) {
+        self.0.store.saw(generation, term);
+    }
+
     /// Keys that the store denies to this node, until it takes them.
     #[must_use]
     pub fn troubles(&self) -> &Troubles {

@@ -179,6 +179,12 @@ impl Core {
             return false;
         };
         let from = Whom { term: head.term, ..whom.clone() };
+        if self.is_unheard_of(head.term) {
+            // What it sent so far is missed: it has to begin anew, with a full frame.
+            self.following.stream = None;
+            self.following.anew = true;
+            return false;
+        }
         let known = self.following.stream.take();
         if known.as_ref().is_some_and(|s| head.term < s.from.term) {
             self.following.stream = known;
@@ -195,6 +201,13 @@ impl Core {
         self.following.anchor = Some(Now { wall: head.now, mono: now.mono });
         self.roles.term = self.roles.term.max(head.term);
         true
+    }
+
+    /// A term that a node which has the store does not find there. It may be one of a history that is over, whose leader has not
+    /// noticed; one of this history is told by the store soon.
+    pub(super) fn is_unheard_of(&self, term: i64) -> bool {
+        let by_keys = self.leader_by_keys().map_or(0, |leader| leader.term);
+        self.standing.session && term > self.standing.term.max(by_keys)
     }
 
     fn take_all(&mut self, head: &Head, entries: Vec<replication::Entry>, now: Now, effects: &mut Effects) {
@@ -419,7 +432,7 @@ impl Entry {
     }
 
     /// Takes a value that the leader wrote; details stay as they were.
-    fn follow_status(
+    pub(super) fn follow_status(
         &mut self,
         stamp: Stamp,
         status: &StatusValue,

@@ -200,10 +200,30 @@ impl Core {
         self.leading.touched.clear();
     }
 
+    /// What earlier leaders of this history wrote while this node probed for itself, and so followed nobody: a later word than its
+    /// own counts. What it found alone it keeps, as it keeps what it knew when the store was sent back; but no number falls.
+    pub(super) fn adopt_written(&mut self, now: Now, effects: &mut Effects) {
+        let (came, probed_at, term) = (self.cluster_now(now), self.followed_probed_at(), self.standing.term);
+        for entry in &mut self.entries {
+            let Some((written, _)) = self.statuses.get(&entry.target.name) else { continue };
+            let health = entry.track.health();
+            let (known, told) = ((health.term, health.n), (written.term, written.n));
+            if told > known && health.term > 0 && !entry.own {
+                let stamp = Stamp { said: term, term: written.term, n: written.n };
+                entry.follow_status(stamp, written, probed_at, came, effects);
+                self.dirty = true;
+            } else if told != known {
+                entry.track.number_from(term, written.n.saturating_add(1));
+            }
+        }
+    }
+
     /// What a new leader writes at once: every state that the store does not have, its own latches (after the next
     /// evaluation, which may find them cleared), the last good values. What is written of targets that are gone, goes.
     pub(super) fn on_leading(&mut self) {
         self.latches_to_write = true;
+        // What waits was decided before, and all of it comes anew here.
+        self.pending.clear();
         for entry in &mut self.entries {
             entry.own = false;
             let (name, health) = (&entry.target.name, entry.track.health());

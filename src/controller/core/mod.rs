@@ -250,6 +250,7 @@ impl Core {
         }
         // Who was elected before it had read the restored store compared its states with those of the other history.
         if synced && std::mem::take(&mut self.was_reset) && matches!(self.roles.place, Place::Leader) {
+            self.adopt_written(now, &mut effects);
             self.on_leading();
             self.dirty = true;
         }
@@ -340,6 +341,10 @@ impl Core {
                 None => {
                     let mut entry = self.known(target, now);
                     self.renumber(&mut entry);
+                    // The status that it is known by may be one whose deletion is under way, and no transition writes it again.
+                    if matches!(self.roles.place, Place::Leader) && self.statuses.contains_key(&target.name) {
+                        self.pending.push(Write::Status(target.name.clone(), StatusValue::of(entry.track.health())));
+                    }
                     entry
                 }
             });

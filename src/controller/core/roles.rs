@@ -188,6 +188,9 @@ impl Core {
         }
         // Who may latch changes with the store.
         self.dirty |= self.standing != before;
+        if gained {
+            self.adopt_written(now, &mut effects);
+        }
         self.decide(now, &mut effects);
         // What turns bad from now on is another's to latch: whoever decides next judges afresh.
         self.fresh_leader |= alone && !self.latches_by_itself();
@@ -234,6 +237,19 @@ impl Core {
         Reign { generation: self.standing.generation, term: self.standing.term }
     }
 
+    /// Whether its keys hold all that was written before this term began: the leader key of it, or of a later one, is among them.
+    #[must_use]
+    pub fn has_read(&self, reign: Reign) -> bool {
+        let leader = self.regions.leader(&self.identity.region).filter(|_| self.keys_of == reign.generation);
+        leader.is_some_and(|leader| leader.term >= reign.term)
+    }
+
+    /// The highest term that this node has seen or heard of, and the store's generation that it takes it to be of.
+    #[must_use]
+    pub const fn seen(&self) -> Reign {
+        Reign { generation: self.standing.generation, term: self.roles.term }
+    }
+
     /// Leader writes were not made although this node took itself for the leader: what it leads anew, it writes anew.
     pub const fn writes_lost(&mut self) {
         self.standing.leads = false;
@@ -277,7 +293,7 @@ impl Core {
     }
 
     /// The leader key as the feed read it, where that was in the history of the store that the session's terms are of.
-    fn leader_by_keys(&self) -> Option<&Whom> {
+    pub(super) fn leader_by_keys(&self) -> Option<&Whom> {
         self.regions.leader(&self.identity.region).filter(|_| self.keys_of == self.standing.generation)
     }
 
@@ -344,7 +360,7 @@ impl Core {
             Place::Starting | Place::Autonomous { .. } => None,
         };
         self.dirty |= self.roles.led_by(leader, now.wall);
-        if let Some(whom) = place.whom() {
+        if let Some(whom) = place.whom().filter(|whom| !self.is_unheard_of(whom.term)) {
             self.roles.last = Some(whom.clone());
         }
         if place == self.roles.place {
@@ -379,7 +395,7 @@ impl Core {
     fn see_term(&mut self, place: &Place) {
         let of_place = match place {
             Place::StaticLeader { term } => *term,
-            Place::Follower { whom: Some(whom) } => whom.term,
+            Place::Follower { whom: Some(whom) } if !self.is_unheard_of(whom.term) => whom.term,
             _ => 0,
         };
         let seen = self.standing.term.max(of_place);

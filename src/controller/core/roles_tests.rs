@@ -2,7 +2,7 @@
 
 use super::{following::*, *};
 use crate::{
-    controller::standing::Place,
+    controller::{standing::Place, writer::Reign},
     model::{cluster::PeerNode, cluster::ResultsFrom},
     replication,
 };
@@ -158,8 +158,8 @@ fn of_session_and_feed_the_later_leader_counts() {
 #[test]
 fn terms_of_the_generation_before_count_no_more_whoever_tells_them() {
     let mut bench = Bench::following(&[A]);
-    bench.full(("other", 24), vec![bench.up("a-1", (24, 1))]);
     bench.lose_store();
+    bench.full(("other", 24), vec![bench.up("a-1", (24, 1))]);
     let anew = |leader, store| Standing { generation: 2, ..standing(false, leader, store) };
     bench.core.stand(Standing { term: 0, ..anew(None, StoreState::Lost) }, bench.now());
     // Its leader has not noticed yet.
@@ -175,6 +175,82 @@ fn terms_of_the_generation_before_count_no_more_whoever_tells_them() {
     bench.core.stream_lost("silent", bench.now());
     bench.core.scouted(vec![fixed("c", 30)], bench.now());
     assert_eq!(bench.core.whom().unwrap().node.as_str(), "c");
+}
+
+#[test]
+fn a_leader_of_a_history_that_is_over_is_not_followed_by_who_has_the_store() {
+    let mut bench = Bench::following(&[A]);
+    // It has not noticed the restore, and streams on in its old term.
+    bench.full(("other", 24), vec![bench.up("a-1", (24, 1))]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Unknown, 0, 0));
+    assert_eq!((bench.evaluate().0.node.term, bench.core.dials()), (7, None), "what it began is not gone on with");
+    bench.pass(1);
+    assert!(bench.core.dials().is_some());
+    // Nor is it by hearsay, while nobody leads.
+    bench.stand(false, None, StoreState::Ok);
+    bench.core.scouted(vec![fixed("other", 24)], bench.now());
+    assert_eq!(bench.evaluate().0.node.term, 7);
+    // But a term that the store tells as well is the leader's next one.
+    bench.core.stand(Standing { term: 24, ..standing(false, Some("other"), StoreState::Ok) }, bench.now());
+    bench.full(("other", 24), vec![bench.up("a-1", (24, 1))]);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 24, 1));
+}
+
+#[test]
+fn a_new_leader_has_read_the_store_once_its_own_key_has_come() {
+    let mut bench = Bench::following(&[A]);
+    let reign = Reign { generation: 1, term: 34 };
+    assert!(!bench.core.has_read(reign));
+    bench.put(LEADER, r#"{"node":"other","url":"http://other"}"#);
+    assert!(!bench.core.has_read(reign), "an earlier term's");
+    bench.revision = 33;
+    bench.put(LEADER, r#"{"node":"n1","url":"http://n1"}"#);
+    assert!(bench.core.has_read(reign));
+    assert!(!bench.core.has_read(Reign { generation: 2, ..reign }), "of another history");
+}
+
+/// Led in term 7, lost the store, and missed what `b` wrote in term 20 until it is elected itself, in term 40.
+fn elected_after(alone: impl FnOnce(&mut Bench), health: HealthState, n: u64) -> Bench {
+    let mut bench = Bench::led(&[A]);
+    bench.good("a-1", 2);
+    bench.lose_store();
+    alone(&mut bench);
+    bench.revision = 29;
+    let (since, reason) = (bench.now().wall, "written".to_owned());
+    let value = StatusValue { v: 1, health, since, reason, term: 20, n };
+    bench.put(&status_key("a-1"), &serde_json::to_string(&value).unwrap());
+    bench.core.stand(Standing { term: 40, ..standing(true, Some("n1"), StoreState::Ok) }, bench.now());
+    bench
+}
+
+#[test]
+fn a_new_leader_takes_what_was_written_while_it_went_on_in_its_old_term() {
+    let mut bench = elected_after(|_| (), HealthState::Down, 3);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 20, 3));
+    let mut bench = elected_after(|_| (), HealthState::Down, 3);
+    assert_eq!(statuses(&bench.evaluate().1.writes), [], "it is in the store");
+    // Also as a follower, of a leader that it heard nothing of.
+    let follow = |bench: &mut Bench| {
+        let led = Standing { term: 20, ..standing(false, Some("b"), StoreState::Ok) };
+        bench.core.stand(led, bench.now());
+        let elected = Standing { term: 40, ..standing(false, Some("n1"), StoreState::Ok) };
+        bench.core.stand(elected, bench.now());
+    };
+    assert_eq!(elected_after(follow, HealthState::Down, 3).seen("a-1"), (HealthState::Down, 20, 3));
+}
+
+#[test]
+fn what_a_new_leader_found_alone_it_keeps_under_a_number_above_the_written_one() {
+    let alone = |bench: &mut Bench| {
+        bench.core.scouted(vec![fixed("c", 9)], bench.now());
+        bench.core.scouted(Vec::new(), bench.now());
+        bench.pass(BOUND);
+        assert_eq!(bench.core.role(), Role::Autonomous);
+        // What it heard of in term 9 it never got; it goes on by its own probes.
+        bench.bad("a-1", 3);
+    };
+    let mut bench = elected_after(alone, HealthState::Up, 8);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 40, 9));
 }
 
 #[test]

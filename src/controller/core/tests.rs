@@ -377,6 +377,23 @@ fn a_removed_target_is_not_written_after_its_removal() {
 }
 
 #[test]
+fn a_target_made_again_while_its_status_is_being_deleted_is_written_again() {
+    let mut bench = Bench::led(&[("healthcheck/foo-1/path", "/x")]);
+    bench.bad("foo-1", 3);
+    let written = bench.evaluate().1.writes;
+    bench.echo(&written);
+    bench.delete(&["healthcheck/foo-1/path"]);
+    let drops = bench.evaluate().1.writes;
+    assert!(matches!(&drops[..], [Write::DropStatus(_)]), "{drops:?}");
+    bench.put("healthcheck/foo-1/path", "/x");
+    let writes = bench.evaluate().1.writes;
+    bench.echo(&drops);
+    assert_eq!(statuses(&writes), [("foo-1", HealthState::Down)], "it goes on as down, and so says the store");
+    bench.echo(&writes);
+    assert!(bench.core.statuses.contains_key(&target("foo-1")));
+}
+
+#[test]
 fn a_draining_node_is_not_ready_and_tells_the_truth() {
     let mut bench = Bench::leading();
     let draining = Standing { draining: true, ..standing(true, Some("n1"), StoreState::Ok) };

@@ -60,7 +60,7 @@ impl Numbers {
     }
 
     /// Holds as long as the next event is not written. Every write of a leader carries it: a copy of a write that the network
-    /// held up, and that comes in after a later one of the same term, passes the fence, but not this.
+    /// held up, and that comes in after a later one of the same key and term, passes the fence, but not this.
     pub fn guard(&self, region: &RegionName) -> Compare {
         Compare::Absent(key(region, self.next))
     }

@@ -57,14 +57,14 @@ struct Pending {
 
 /// Writes with the same slot replace each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Slot {
+pub(super) enum Slot {
     Latch(CategoryName),
     Status(TargetName),
     LastGood,
     Summary,
 }
 
-fn slot(write: &Write) -> Slot {
+pub(super) fn slot(write: &Write) -> Slot {
     match write {
         Write::Status(target, _) | Write::DropStatus(target) => Slot::Status(target.clone()),
         Write::Latch { category, .. } | Write::Unlatch { category, .. } => Slot::Latch(category.clone()),

@@ -286,14 +286,15 @@ impl State {
         }
     }
 
-    /// This state is put back in the place of a later one: what comes now must not be taken for what came then.
+    /// This state is put back in the place of `later`: what comes now must not be taken for what came then. A lease's id is never
+    /// given again: etcd makes it of its member's id and its wall clock, which no restore takes back.
     #[cfg(test)]
-    pub(crate) fn restored(&mut self, now: Mono) {
+    pub(crate) fn restored(&mut self, later: &Self, now: Mono) {
         self.refresh_leases(now);
         self.compacted = self.revision;
         self.history.clear();
         self.history_bytes = 0;
-        self.next_lease = self.next_lease.saturating_add(1 << 40);
+        self.next_lease = self.next_lease.max(later.next_lease).saturating_add(1 << 40);
     }
 
     pub(crate) fn has_lease(&self, id: LeaseId) -> bool {

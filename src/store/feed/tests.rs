@@ -337,6 +337,21 @@ async fn the_periodic_list_mends_what_the_watch_missed() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_asked_for_comes_at_once() {
+    let store = Faulty::new();
+    let lists: Arc<Notify> = Arc::default();
+    let mut reader = Reader::start(&store, |o| o.lists = Arc::clone(&lists));
+    reader.until("synced").await;
+    // The watch stays open on the old one, silent.
+    let other = Embedded::open(None, Clock::system()).unwrap();
+    let old = std::mem::replace(&mut *store.inner.lock().unwrap(), other);
+    store.put("a/1", "x").await;
+    lists.notify_one();
+    reader.until_all(&store).await;
+    drop(old);
+}
+
+#[tokio::test]
 async fn the_periodic_list_finds_another_history_and_watches_that() {
     let store = Faulty::new();
     for i in 0..5 {
