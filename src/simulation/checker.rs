@@ -156,6 +156,7 @@ impl Checker {
         if server.generation != self.generation {
             self.generation = server.generation;
             self.reset = world.now;
+            self.flips.restored = true;
             self.numbers.clear();
             // Terms are compared within a generation.
             self.lives.iter_mut().for_each(|life| life.led = None);

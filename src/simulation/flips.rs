@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{checker::Broken, targets::Probe, world::World};
-use crate::model::{Evaluation, HealthState, View};
+use crate::model::{Catalog, Evaluation, HealthState, View};
 
 pub const BACKED: &str = "I4 no state turns without results, an edit or a loss behind it";
 pub const VERDICT: &str = "I4 no verdict turns without a state, an edit, a latch or a due time behind it";
@@ -21,11 +21,13 @@ pub struct Flips {
     /// When an operator took each target's keys away last.
     removed: BTreeMap<String, u64>,
     nodes: usize,
+    /// The store has gone back in time in this run.
+    pub restored: bool,
 }
 
 impl Flips {
     pub const fn new(nodes: usize) -> Self {
-        Self { results: BTreeMap::new(), removed: BTreeMap::new(), nodes }
+        Self { results: BTreeMap::new(), removed: BTreeMap::new(), nodes, restored: false }
     }
 
     pub fn note_probes(&mut self, probes: &[Probe]) {
@@ -107,7 +109,7 @@ impl Flips {
                 return Err(Broken { invariant: BACKED, at: world.now, what });
             }
         }
-        let edited = before.catalog.revision != view.catalog.revision || before.latches != view.latches;
+        let edited = edited(&before.catalog, &view.catalog, self.restored) || before.latches != view.latches;
         let due = before.evaluation.next_due.is_some_and(|due| due <= view.built.wall);
         let excused = turned || edited || due || before.node.role != view.node.role;
         for (category, ok) in verdicts(&view.evaluation) {
@@ -121,6 +123,14 @@ impl Flips {
         }
         Ok(())
     }
+}
+
+/// Whether what operators wrote is in force otherwise than before. A held removal falls due at the revision at which the hold began, and
+/// a restored store may have other keys at the very revision that was known before: there the catalogs themselves are compared.
+fn edited(before: &Catalog, now: &Catalog, restored: bool) -> bool {
+    let due = before.held.is_some() && now.held.is_none();
+    let other = || (&before.targets, &before.categories) != (&now.targets, &now.categories);
+    before.revision != now.revision || due || (restored && other())
 }
 
 fn verdicts(evaluation: &Evaluation) -> impl Iterator<Item = (&str, bool)> {
