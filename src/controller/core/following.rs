@@ -344,8 +344,12 @@ impl Core {
         let probed = self.followed_probed_at().filter(|_| led).map(|at| wall.since(at));
         for entry in &mut self.entries {
             let before = entry.track.health().state;
-            if self.synced && !led && entry.track.age(now, &entry.params, term).is_some() {
-                entry.own = true;
+            if self.synced
+                && !led
+                && let Some(change) = entry.track.age(now, &entry.params, term)
+            {
+                // A mark is no finding of its own: the state is still the leader's.
+                entry.own |= change.is_transition();
                 self.dirty = true;
                 entry.note(before, effects);
             }
@@ -354,18 +358,24 @@ impl Core {
             self.dirty |= entry.track.mark_stale(kept || age >= entry.params.stale_after());
         }
         let since = *self.following.without.get_or_insert(now.mono);
-        let led = led && matches!(self.roles.place, Place::Follower { .. });
-        if led && now.mono.since(since) >= STREAM_GRACE {
+        if led && matches!(self.roles.place, Place::Follower { .. }) && now.mono.since(since) >= STREAM_GRACE {
             self.give_way_to_store(now);
         }
     }
 
-    /// No stream comes: what this node found alone gives way to what the leader wrote.
+    /// No stream comes: what this node found alone gives way to what the leader wrote. A value that is older than what this leader
+    /// has said over its stream is not its last word: that one is on its way to the store.
     fn give_way_to_store(&mut self, now: Now) {
         let (came, probed_at) = (self.cluster_now(now), self.followed_probed_at());
+        let led = self.store_leader().map_or(0, |leader| leader.term);
         for entry in self.entries.iter_mut().filter(|e| e.own) {
+            let written = self.statuses.get(&entry.target.name).map(|(status, _)| status);
+            let said = entry.stamp.said;
+            if written.is_some_and(|w| said >= led && w.stamp(said) < entry.stamp) {
+                continue;
+            }
             entry.own = false;
-            if let Some((status, _)) = self.statuses.get(&entry.target.name) {
+            if let Some(status) = written {
                 let stamp = entry.stamp.max(status.stamp(0));
                 self.dirty |= entry.follow_status(stamp, status, probed_at, came, &mut Effects::default());
             }

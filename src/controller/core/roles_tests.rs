@@ -236,6 +236,42 @@ fn on_the_stores_return_own_results_stay_until_the_leader_speaks() {
 }
 
 #[test]
+fn a_value_older_than_what_the_leader_said_over_its_stream_turns_nobody_back() {
+    // The leader, without the store for a while, said it over its stream alone; then that was lost, and the node was alone.
+    let mut bench = Bench::following(&[A]);
+    bench.status("a-1", HealthState::Up, 1);
+    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+    bench.lose_store();
+    bench.core.stream_lost("silent", bench.now());
+    bench.pass(BOUND);
+    bench.bad("a-1", 1);
+    // The store is back, and the leader still leads.
+    bench.stand(false, Some("other"), StoreState::Ok);
+    bench.pass(1);
+    bench.pass(4);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 2), "its word is on its way to the store");
+    bench.status("a-1", HealthState::Down, 2);
+    bench.status("a-1", HealthState::Up, 3);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 3));
+}
+
+#[test]
+fn a_mark_alone_is_no_finding_that_gives_way() {
+    let mut bench = Bench::following(&[A]);
+    bench.status("a-1", HealthState::Up, 1);
+    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+    bench.lose_store();
+    bench.core.stream_lost("silent", bench.now());
+    bench.core.roles.last = None;
+    bench.core.age_followed(
+        Now { mono: bench.now().mono.plus(Duration::from_secs(130)), ..bench.now() },
+        &mut Effects::default(),
+    );
+    assert!(bench.evaluate().0.health[0].stale);
+    assert!(!bench.core.entries[0].own);
+}
+
+#[test]
 fn nobody_can_take_the_key() {
     let mut bench = Bench::synced(&[A]);
     bench.stand(false, None, StoreState::Ok);
