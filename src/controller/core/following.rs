@@ -241,6 +241,7 @@ impl Core {
     pub(super) fn apply_status(&mut self, target: TargetName, event: &Event, now: Now, effects: &mut Effects) {
         let Event::Put(pair) = event else {
             self.statuses.remove(&target);
+            self.following.aside.remove(&target);
             // Its leader took the target for removed. Made again it begins with low numbers, which a node that missed the
             // removal must not hold against it.
             if !self.roles.place.probes()

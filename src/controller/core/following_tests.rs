@@ -362,3 +362,13 @@ fn times_of_a_leader_whose_clock_was_ahead_do_not_make_all_targets_due_at_once()
     let lasts: std::collections::BTreeSet<&Mono> = effects.last.iter().map(|(_, last)| last).collect();
     assert_eq!((effects.last.len(), lasts.len()), (20, 20), "{lasts:?}");
 }
+
+#[test]
+fn what_waits_for_the_catalog_goes_with_its_target() {
+    let mut bench = Bench::following(&[A]);
+    bench.status("b-1", HealthState::Down, 2);
+    bench.delta(("other", 7), vec![entry("b-1", HealthState::Down, (7, 2), bench.now())]);
+    bench.delete(&[&status_key("b-1")]);
+    bench.put(B.0, B.1);
+    assert_eq!(bench.seen("b-1"), (HealthState::Unknown, 0, 0), "made again, it is another");
+}
