@@ -81,6 +81,11 @@ impl Following {
         self.reason = Arc::from("it has not begun yet");
     }
 
+    /// The leader's wall clock at some moment of ours.
+    pub const fn anchor(&self) -> Option<Now> {
+        self.anchor
+    }
+
     /// This node probes: its own clock counts, and what it finds gives way to a full frame only.
     pub fn probing(&mut self) {
         self.anchor = None;
@@ -287,7 +292,7 @@ impl Core {
             cell: Arc::default(),
             fast: false,
             stamp: Stamp::default(),
-            shared: false,
+            read: None,
             own: false,
             withheld: None,
             target: Arc::clone(target),
@@ -302,11 +307,7 @@ impl Core {
             // With a living leader its word counts. Without one a failure stays one until it is disproved, and an up target
             // has to show it again. The number goes on in any case.
             entry.track = match self.vouched(now) {
-                Some(came) => {
-                    let (track, shared) = status.track(self.followed_probed_at(), None, came);
-                    entry.shared = shared;
-                    track
-                }
+                Some(came) => status.track(self.followed_probed_at(), came),
                 None => Track::restore(status.restored(now), None, now),
             };
         }
@@ -411,8 +412,7 @@ impl Entry {
             (self.stamp, self.own) = (stamp, false);
             return false;
         }
-        let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), effects);
-        self.shared = false;
+        let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), came, effects);
         if let Some(observation) = observation {
             self.cell.store(observation);
         }
@@ -438,12 +438,14 @@ impl Entry {
         came: Now,
         effects: &mut Effects,
     ) -> bool {
-        let (track, shared) = status.track(probed_at, self.track.counters().last_result, came);
-        self.shared = shared;
-        self.replace(stamp, track, effects)
+        self.replace(stamp, status.track(probed_at, came), came, effects)
     }
 
-    fn replace(&mut self, stamp: Stamp, track: Track, effects: &mut Effects) -> bool {
+    fn replace(&mut self, stamp: Stamp, track: Track, came: Now, effects: &mut Effects) -> bool {
+        let track = track.after(&self.track);
+        if track.last_result() != self.track.last_result() {
+            self.read = Some(came);
+        }
         let before = std::mem::replace(&mut self.track, track);
         (self.stamp, self.own) = (stamp, false);
         self.withheld = None;
@@ -470,10 +472,10 @@ impl StatusValue {
         Stamp { said, term: self.term, n: self.n }
     }
 
-    /// The state as it was written, as old as its newest result: it was probed when it changed, by the summary since, and
-    /// by a frame before. And whether its own time is not known: that is the summary's word, or lies ahead of the clock that it
-    /// is read by (an earlier leader's clock was another), as it would for all targets at once.
-    fn track(&self, probed_at: Option<Timestamp>, before: Option<Timestamp>, came: Now) -> (Track, bool) {
+    /// The state as it was written, as old as its newest result: it was probed when it changed, and by the summary since. Its own
+    /// time is not known where that is the summary's word, or lies ahead of the clock that it is read by (an earlier leader's clock
+    /// was another), as it would for all targets at once.
+    fn track(&self, probed_at: Option<Timestamp>, came: Now) -> Track {
         let health = Health {
             state: self.health,
             since: self.since,
@@ -484,9 +486,9 @@ impl StatusValue {
             n: self.n,
         };
         let probed = self.health != HealthState::Unknown;
-        let own = before.max(Some(self.since));
+        let own = Some(self.since);
         let last_result = probed_at.max(own).filter(|_| probed);
-        let track = Track::restore(health, Some(&Counters { last_result, ..Counters::default() }), came);
-        (track, last_result > own || last_result > Some(came.wall))
+        let shared = last_result > own || last_result > Some(came.wall);
+        Track::restore(health, Some(&Counters { last_result, shared, ..Counters::default() }), came)
     }
 }

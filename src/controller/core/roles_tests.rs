@@ -76,7 +76,7 @@ fn a_takeover_flips_nothing_keeps_counters_and_bursts_nothing() {
     assert_eq!((status.term, status.n), (7, 1), "its transition's own term");
     bench.bad("a-1", 1);
     assert_eq!(bench.seen("a-1"), (HealthState::Down, 20, 2), "the third: the count went on");
-    assert_eq!(bench.core.take_delta().len(), 1);
+    assert_eq!(bench.core.take_delta(bench.now()).len(), 1);
     assert!(!bench.core.has_delta());
     // It loses the lead: nothing is probed, and results on their way say nothing.
     let effects = bench.core.stand(Standing { term: 30, ..standing(false, Some("b"), StoreState::Ok) }, bench.now());
