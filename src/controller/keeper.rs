@@ -143,7 +143,7 @@ impl Keeper {
 
     fn save_state(&mut self, core: &Core, now: Now) {
         (self.state_due, self.state_saved) = (None, now.mono);
-        let kept = KeptState { saved: now.wall, entries: core.full() };
+        let kept = KeptState { saved: now.wall, entries: core.full(now) };
         self.saver.save(&state_file(&self.node), move || kept.encode());
     }
 

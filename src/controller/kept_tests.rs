@@ -51,7 +51,7 @@ fn state(n: usize) -> KeptState {
                 term: 5,
                 ..Health::unknown(now().wall)
             },
-            counters: Counters { good: 0, bad: 3, changes: 5, last_result: Some(at.wall) },
+            counters: Counters { good: 0, bad: 3, changes: 5, last_result: Some(at.wall), shared: false },
             observation: i.is_multiple_of(2).then(|| Arc::new(Observation { status: Some(503), ..plain })),
         }
     };

@@ -172,7 +172,8 @@ pub async fn run(core: Core, wiring: Wiring, stop: CancellationToken) -> Result<
             Some(heard) = looper.wiring.streams.heard.recv() => looper.hear(heard),
             batch = looper.wiring.observations.recv() => looper.observe(&batch.ok_or(ControllerError::EngineEnded)?),
             () = hub.full_wanted(), if serves => {
-                hub.full(looper.wiring.clock.now().wall, looper.core.graphite_mark(), looper.core.full());
+                let now = looper.wiring.clock.now();
+                hub.full(now.wall, looper.core.graphite_mark(), looper.core.full(now));
             },
             Some(round) = looper.wiring.streams.rounds.recv() => looper.scouted(round),
             Some(ask) = looper.wiring.asks.recv() => looper.answer(ask),
@@ -380,7 +381,7 @@ impl Loop {
     /// Who asked may have gone: then nobody needs the answer.
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Entries(targets, to) => drop(to.send(self.core.entries_of(&targets))),
+            Ask::Entries(targets, to) => drop(to.send(self.core.entries_of(&targets, self.wiring.clock.now()))),
             Ask::Take(entries, to) => {
                 let effects = self.core.take_refreshed(entries, self.wiring.clock.now());
                 self.carry_out(effects);

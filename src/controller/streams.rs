@@ -61,7 +61,7 @@ impl Streams {
         self.scouting.send_if_modified(|known| std::mem::replace(known, scouting) != scouting);
         if self.until_delta(core).is_some_and(|wait| wait.is_zero()) {
             if self.hub.is_followed(now.wall) {
-                self.hub.delta(now.wall, core.graphite_mark(), core.take_delta());
+                self.hub.delta(now.wall, core.graphite_mark(), core.take_delta(now));
             } else if core.drop_delta() {
                 self.hub.skip();
             }

@@ -22,6 +22,8 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// pays about as much for that as for a probe, so those it starts come together.
 const PHASE: Duration = Duration::from_millis(50);
 const GATHERED: Duration = Duration::from_secs(1);
+/// A start that is later than this was held up, and others with it: they go on at the pace of those that are overdue.
+pub const LATE: Duration = Duration::from_millis(250);
 /// First checks are spread over at most this.
 pub const FIRST_SPREAD: Duration = Duration::from_secs(10);
 
@@ -68,6 +70,8 @@ struct Entry {
     refreshed: bool,
     /// Its missed slot was passed over since the last start: not again.
     skipped: bool,
+    /// It waits among the overdue for its start: not again.
+    overdue: bool,
     last_due: Option<Mono>,
     last_start: Option<Mono>,
 }
@@ -106,6 +110,7 @@ impl Entry {
     fn begin(&mut self, index: usize, due: Mono, now: Mono) -> Due {
         self.running = true;
         self.skipped = false;
+        self.overdue = false;
         self.again = false;
         self.last_due = Some(due);
         self.last_start = Some(now);
@@ -116,6 +121,11 @@ impl Entry {
     /// once. Once only, and not where a start is urgent.
     fn is_missed(&self, now: Mono) -> bool {
         !self.skipped && !self.refreshed && !self.fast && now.since(self.due) >= self.interval()
+    }
+
+    /// It should have started while nothing ran here (the process was stopped, or starved), and nothing makes it urgent.
+    fn is_late(&self, now: Mono) -> bool {
+        !self.refreshed && !self.fast && now.since(self.due) >= LATE
     }
 
     /// The next start, seen from `now`.
@@ -218,6 +228,7 @@ impl Schedule {
             again: false,
             refreshed: false,
             skipped: false,
+            overdue: false,
             last_due: last,
             last_start: None,
         };
@@ -306,6 +317,13 @@ impl Schedule {
                 entry.skipped = true;
                 let slot = entry.slot(now);
                 self.plan(index, slot);
+                continue;
+            }
+            if entry.is_late(now) && !entry.overdue {
+                entry.overdue = true;
+                let slot = entry.slot(now);
+                self.plan(index, slot);
+                self.catchup.push(due, index, self.counter, now);
                 continue;
             }
             self.catchup.spend();

@@ -203,6 +203,26 @@ fn after_a_suspension_targets_come_back_in_their_phases() {
 }
 
 #[test]
+fn after_a_short_stop_what_was_due_meanwhile_does_not_start_at_once() {
+    let targets: Vec<_> = (0..1000).map(|i| target(&format!("svc-{i}"), secs(10))).collect();
+    let mut sim = Sim::new(&targets);
+    sim.run_until(30_000, 10);
+    sim.now += 6_000;
+    let back = sim.now;
+    sim.run_until(back + 10_000, 10);
+    let starts: Vec<u64> = sim.starts.values().flat_map(|s| s.iter().copied().filter(|t| *t >= back)).collect();
+    for second in 0..10 {
+        let n = starts.iter().filter(|t| (**t - back) / 1000 == second).count();
+        assert!(n <= 230, "{n} of 1000 in second {second}: twice the normal rate is 200");
+    }
+    let first = |s: &Vec<u64>| s.iter().copied().find(|t| *t >= back);
+    assert!(
+        sim.starts.values().all(|s| first(s).is_some_and(|t| t <= back + 10_000)),
+        "none waits for more than an interval"
+    );
+}
+
+#[test]
 fn heartbeat_targets_are_never_due() {
     let mut check = testing::check();
     check.kind = Kind::Heartbeat;

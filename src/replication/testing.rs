@@ -124,7 +124,7 @@ pub(super) fn entry(target: &str, n: u64) -> Entry {
     Entry {
         target: TargetName::new(target).unwrap(),
         health: Health { state: HealthState::Up, n, term: 5, ..Health::unknown(now.wall) },
-        counters: Counters { good: 3, bad: 0, changes: 5, last_result: Some(now.wall) },
+        counters: Counters { good: 3, bad: 0, changes: 5, last_result: Some(now.wall), shared: false },
         observation: Some(Arc::new(Observation::plain(Outcome::Good, Duration::from_micros(1234), output, now))),
     }
 }

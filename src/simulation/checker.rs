@@ -69,6 +69,8 @@ struct Life {
     term: i64,
     /// Generations of the store whose lower terms it has taken.
     generation: u32,
+    /// The generation by its own count, and when it entered that.
+    entered: (u64, u64),
     led: Option<Led>,
 }
 
@@ -175,6 +177,7 @@ impl Checker {
         if server.generation != self.generation {
             self.generation = server.generation;
             self.reset = world.now;
+            self.flips.restored = true;
             self.numbers.clear();
         }
         let version = server.version();
@@ -304,8 +307,13 @@ impl Checker {
             life.generation = self.generation;
         }
         life.term = view.node.term;
-        // In another generation of the store all numbers begin anew.
-        let settled = self.reset == 0 || world.now > self.reset + AUTHORITY;
+        let own = world.nodes[index].generation();
+        if own != life.entered.0 {
+            life.entered = (own, world.now);
+        }
+        // In another generation of the store all numbers begin anew, for each node once it has heard of it.
+        let reset = self.reset.max(life.entered.1);
+        let settled = self.reset == 0 || world.now > reset + AUTHORITY;
         if let Some(before) = before.as_ref().filter(|_| settled) {
             shown_falls(world, &self.flips, &name, before, &view)?;
         }

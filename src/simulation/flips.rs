@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{checker::Broken, targets::Probe, world::World};
-use crate::model::{Evaluation, HealthState, View};
+use super::{checker::Broken, client::lock, targets::Probe, world::World};
+use crate::model::{Catalog, Evaluation, Health, HealthState, View};
 
 pub const BACKED: &str = "I4 no state turns without results, an edit or a loss behind it";
 pub const VERDICT: &str = "I4 no verdict turns without a state, an edit, a latch or a due time behind it";
 
 /// Results of this age may still be behind a turn: it may come by way of a node that heard of it late.
 const REMEMBERED: u64 = 60_000;
+/// Results of this time before a leader's last one may be lost with it.
+const UNTOLD: u64 = 500;
 /// Fewest bad results in a row that make a target down (its spec says nothing else), and good ones that make it up.
 const FALL: usize = 3;
 const RISE: usize = 2;
@@ -21,11 +23,13 @@ pub struct Flips {
     /// When an operator took each target's keys away last.
     removed: BTreeMap<String, u64>,
     nodes: usize,
+    /// The store has gone back in time in this run.
+    pub restored: bool,
 }
 
 impl Flips {
     pub const fn new(nodes: usize) -> Self {
-        Self { results: BTreeMap::new(), removed: BTreeMap::new(), nodes }
+        Self { results: BTreeMap::new(), removed: BTreeMap::new(), nodes, restored: false }
     }
 
     pub fn note_probes(&mut self, probes: &[Probe]) {
@@ -68,7 +72,15 @@ impl Flips {
         };
         let all = longest(&mut results.iter().map(|r| r.2));
         let own = (0..self.nodes).map(|node| longest(&mut results.iter().filter(|r| r.1 == node).map(|r| r.2)));
-        own.chain([all]).max().unwrap_or(0) >= needed
+        // A leader that is lost takes along what it had not told: who follows it goes on before that.
+        let follows = |i: &usize| results.get(i.wrapping_sub(1)).is_some_and(|before| before.1 != results[*i].1);
+        let told = (1..results.len()).filter(follows).flat_map(|i| {
+            let last = results[i - 1].0;
+            let first = results.partition_point(|r| r.0 + UNTOLD < last).min(i - 1);
+            (first..i).map(move |from| (from, i))
+        });
+        let told = told.map(|(from, to)| longest(&mut results.range(..from).chain(results.range(to..)).map(|r| r.2)));
+        own.chain([all]).chain(told).max().unwrap_or(0) >= needed
     }
 
     /// When the target was last probed by a node.
@@ -101,13 +113,16 @@ impl Flips {
             // One that was removed and made again is a new target; who missed the removal sees its old state turn unknown.
             let removed = self.removed_lately(target.name.as_str(), world.now);
             let lost = health.state == HealthState::Unknown
-                && (restored || removed || world.now >= self.last_result(target.name.as_str(), node) + 59_000);
+                && (restored
+                    || removed
+                    || world.now >= self.last_result(target.name.as_str(), node) + 59_000
+                    || missed(world, target.name.as_str(), old, health));
             if !lost && !self.backed(target.name.as_str(), health.state) {
                 let what = format!("{name}: {} {from} -> {to}: {}", target.name, health.reason);
                 return Err(Broken { invariant: BACKED, at: world.now, what });
             }
         }
-        let edited = before.catalog.revision != view.catalog.revision || before.latches != view.latches;
+        let edited = edited(&before.catalog, &view.catalog, self.restored) || before.latches != view.latches;
         let due = before.evaluation.next_due.is_some_and(|due| due <= view.built.wall);
         let excused = turned || edited || due || before.node.role != view.node.role;
         for (category, ok) in verdicts(&view.evaluation) {
@@ -121,6 +136,27 @@ impl Flips {
         }
         Ok(())
     }
+}
+
+/// The leader has just started: what it found up in the store it has to see again (a restart restores down, never up), under the
+/// number that was written. A node that had not heard of that transition has nothing that is better.
+fn missed(world: &World, target: &str, old: &Health, health: &Health) -> bool {
+    let key = format!("regions/eu/status/targets/{target}");
+    let pairs = lock(&world.server).pairs();
+    let Some(status) = pairs.get(&key).and_then(|p| serde_json::from_slice::<serde_json::Value>(&p.value).ok()) else {
+        return false;
+    };
+    let written = (status["term"].as_i64().unwrap_or(0), status["n"].as_u64().unwrap_or(0));
+    let number = (health.term, health.n);
+    status["health"] == "up" && written == number && number > (old.term, old.n)
+}
+
+/// Whether what operators wrote is in force otherwise than before. A held removal falls due at the revision at which the hold began, and
+/// a restored store may have other keys at the very revision that was known before: there the catalogs themselves are compared.
+fn edited(before: &Catalog, now: &Catalog, restored: bool) -> bool {
+    let due = before.held.is_some() && now.held.is_none();
+    let other = || (&before.targets, &before.categories) != (&now.targets, &now.categories);
+    before.revision != now.revision || due || (restored && other())
 }
 
 fn verdicts(evaluation: &Evaluation) -> impl Iterator<Item = (&str, bool)> {

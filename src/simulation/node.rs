@@ -49,6 +49,8 @@ pub struct SimNode {
     pub disk: Arc<MemoryDisk>,
     pub lives: u64,
     pub paused: bool,
+    /// It was stopped while it was about to end.
+    frozen: bool,
     /// Its clock runs this many millionths faster.
     pub drift: i64,
     /// Its wall clock is off by this.
@@ -71,13 +73,14 @@ pub struct Life {
 impl SimNode {
     pub fn new(index: usize, drift: i64) -> Self {
         let name = format!("n{}", index + 1);
-        Self { index, name, disk: Arc::default(), lives: 0, paused: false, drift, skew: 0, life: None }
+        Self { index, name, disk: Arc::default(), lives: 0, paused: false, frozen: false, drift, skew: 0, life: None }
     }
 
     /// Starts the process.
     pub fn start(&mut self, now: u64, shared: &Shared) {
         self.lives += 1;
         self.paused = false;
+        self.frozen = false;
         let rt = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         let mono = Mono::from_origin(Duration::from_millis(1_000_000 + 7_000 * self.index as u64 + now));
         let wall = Timestamp::from_millis(EPOCH + now as i64 + self.skew);
@@ -193,6 +196,7 @@ impl SimNode {
     /// The process runs again after it was stopped: its clock has run on.
     pub fn resume(&mut self, now: u64) {
         self.paused = false;
+        self.frozen |= self.life.is_some() && !self.serves();
         let Some(due) = self.life.as_ref().map(|life| self.due(now, life.began)) else { return };
         if let Some(life) = &mut self.life {
             let missed = Duration::from_millis(due - life.done);
@@ -236,9 +240,19 @@ impl SimNode {
         self.life.as_ref()?.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether what it did to end was held up: the bounds of an end pass also while the process is stopped, and cut what they find.
+    pub const fn ended_late(&self) -> bool {
+        self.frozen
+    }
+
     /// What the node answers with.
     pub fn view(&self) -> Option<Arc<View>> {
         self.life.as_ref().map(|life| life.core.view.load())
+    }
+
+    /// The store's generation, as the node counts them.
+    pub fn generation(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.core.session.authority().peek().generation)
     }
 
     /// It runs and is not about to end.

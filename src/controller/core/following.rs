@@ -81,6 +81,11 @@ impl Following {
         self.reason = Arc::from("it has not begun yet");
     }
 
+    /// The leader's wall clock at some moment of ours.
+    pub const fn anchor(&self) -> Option<Now> {
+        self.anchor
+    }
+
     /// This node probes: its own clock counts, and what it finds gives way to a full frame only.
     pub fn probing(&mut self) {
         self.anchor = None;
@@ -254,6 +259,7 @@ impl Core {
     pub(super) fn apply_status(&mut self, target: TargetName, event: &Event, now: Now, effects: &mut Effects) {
         let Event::Put(pair) = event else {
             self.statuses.remove(&target);
+            self.following.aside.remove(&target);
             // Its leader took the target for removed. Made again it begins with low numbers, which a node that missed the
             // removal must not hold against it.
             if !self.roles.place.probes()
@@ -299,7 +305,7 @@ impl Core {
             cell: Arc::default(),
             fast: false,
             stamp: Stamp::default(),
-            shared: false,
+            read: None,
             own: false,
             withheld: None,
             target: Arc::clone(target),
@@ -314,11 +320,7 @@ impl Core {
             // With a living leader its word counts. Without one a failure stays one until it is disproved, and an up target
             // has to show it again. The number goes on in any case.
             entry.track = match self.vouched(now) {
-                Some(came) => {
-                    let (track, shared) = status.track(self.followed_probed_at(), None, came);
-                    entry.shared = shared;
-                    track
-                }
+                Some(came) => status.track(self.followed_probed_at(), came),
                 None => Track::restore(status.restored(now), None, now),
             };
         }
@@ -357,8 +359,12 @@ impl Core {
         let probed = self.followed_probed_at().filter(|_| led).map(|at| wall.since(at));
         for entry in &mut self.entries {
             let before = entry.track.health().state;
-            if self.synced && !led && entry.track.age(now, &entry.params, term).is_some() {
-                entry.own = true;
+            if self.synced
+                && !led
+                && let Some(change) = entry.track.age(now, &entry.params, term)
+            {
+                // A mark is no finding of its own: the state is still the leader's.
+                entry.own |= change.is_transition();
                 self.dirty = true;
                 entry.note(before, effects);
             }
@@ -367,18 +373,24 @@ impl Core {
             self.dirty |= entry.track.mark_stale(kept || age >= entry.params.stale_after());
         }
         let since = *self.following.without.get_or_insert(now.mono);
-        let led = led && matches!(self.roles.place, Place::Follower { .. });
-        if led && now.mono.since(since) >= STREAM_GRACE {
+        if led && matches!(self.roles.place, Place::Follower { .. }) && now.mono.since(since) >= STREAM_GRACE {
             self.give_way_to_store(now);
         }
     }
 
-    /// No stream comes: what this node found alone gives way to what the leader wrote.
+    /// No stream comes: what this node found alone gives way to what the leader wrote. A value that is older than what this leader
+    /// has said over its stream is not its last word: that one is on its way to the store.
     fn give_way_to_store(&mut self, now: Now) {
         let (came, probed_at) = (self.cluster_now(now), self.followed_probed_at());
+        let led = self.store_leader().map_or(0, |leader| leader.term);
         for entry in self.entries.iter_mut().filter(|e| e.own) {
+            let written = self.statuses.get(&entry.target.name).map(|(status, _)| status);
+            let said = entry.stamp.said;
+            if written.is_some_and(|w| said >= led && w.stamp(said) < entry.stamp) {
+                continue;
+            }
             entry.own = false;
-            if let Some((status, _)) = self.statuses.get(&entry.target.name) {
+            if let Some(status) = written {
                 let stamp = entry.stamp.max(status.stamp(0));
                 self.dirty |= entry.follow_status(stamp, status, probed_at, came, &mut Effects::default());
             }
@@ -413,8 +425,7 @@ impl Entry {
             (self.stamp, self.own) = (stamp, false);
             return false;
         }
-        let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), effects);
-        self.shared = false;
+        let changed = self.replace(stamp, Track::restore(health, Some(&counters), came), came, effects);
         if let Some(observation) = observation {
             self.cell.store(observation);
         }
@@ -440,12 +451,14 @@ impl Entry {
         came: Now,
         effects: &mut Effects,
     ) -> bool {
-        let (track, shared) = status.track(probed_at, self.track.counters().last_result, came);
-        self.shared = shared;
-        self.replace(stamp, track, effects)
+        self.replace(stamp, status.track(probed_at, came), came, effects)
     }
 
-    fn replace(&mut self, stamp: Stamp, track: Track, effects: &mut Effects) -> bool {
+    fn replace(&mut self, stamp: Stamp, track: Track, came: Now, effects: &mut Effects) -> bool {
+        let track = track.after(&self.track);
+        if track.last_result() != self.track.last_result() {
+            self.read = Some(came);
+        }
         let before = std::mem::replace(&mut self.track, track);
         (self.stamp, self.own) = (stamp, false);
         self.withheld = None;
@@ -472,10 +485,10 @@ impl StatusValue {
         Stamp { said, term: self.term, n: self.n }
     }
 
-    /// The state as it was written, as old as its newest result: it was probed when it changed, by the summary since, and
-    /// by a frame before. And whether its own time is not known: that is the summary's word, or lies ahead of the clock that it
-    /// is read by (an earlier leader's clock was another), as it would for all targets at once.
-    fn track(&self, probed_at: Option<Timestamp>, before: Option<Timestamp>, came: Now) -> (Track, bool) {
+    /// The state as it was written, as old as its newest result: it was probed when it changed, and by the summary since. Its own
+    /// time is not known where that is the summary's word, or lies ahead of the clock that it is read by (an earlier leader's clock
+    /// was another), as it would for all targets at once.
+    fn track(&self, probed_at: Option<Timestamp>, came: Now) -> Track {
         let health = Health {
             state: self.health,
             since: self.since,
@@ -486,9 +499,9 @@ impl StatusValue {
             n: self.n,
         };
         let probed = self.health != HealthState::Unknown;
-        let own = before.max(Some(self.since));
+        let own = Some(self.since);
         let last_result = probed_at.max(own).filter(|_| probed);
-        let track = Track::restore(health, Some(&Counters { last_result, ..Counters::default() }), came);
-        (track, last_result > own || last_result > Some(came.wall))
+        let shared = last_result > own || last_result > Some(came.wall);
+        Track::restore(health, Some(&Counters { last_result, shared, ..Counters::default() }), came)
     }
 }

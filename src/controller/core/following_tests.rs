@@ -18,7 +18,7 @@ pub(super) fn entry(name: &str, state: HealthState, (term, n): (i64, u64), at: N
     replication::Entry {
         target: target(name),
         health,
-        counters: Counters { good, bad, changes: 0, last_result: Some(at.wall) },
+        counters: Counters { good, bad, changes: 0, last_result: Some(at.wall), shared: false },
         observation: Some(Arc::new(Observation::plain(outcome, Duration::ZERO, reason, at))),
     }
 }
@@ -311,12 +311,12 @@ fn who_missed_a_removal_takes_the_new_target_of_the_name() {
     leader.bad("a-1", 3);
     leader.good("a-1", 2);
     let mut bench = Bench::following(&[A]);
-    bench.full(("other", 7), leader.core.full());
+    bench.full(("other", 7), leader.core.full(leader.now()));
     assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 2));
     leader.delete(&[A.0]);
     leader.put(A.0, A.1);
     leader.bad("a-1", 3);
-    bench.full(("other", 7), leader.core.full());
+    bench.full(("other", 7), leader.core.full(leader.now()));
     assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 4));
 }
 
@@ -347,7 +347,10 @@ fn times_of_a_leader_whose_clock_was_ahead_do_not_make_all_targets_due_at_once()
     let mut bench = Bench::following(&all);
     let now = bench.now();
     let ahead = Now { wall: now.wall.plus(Duration::from_secs(38)), mono: now.mono };
-    let entries = names.iter().map(|n| entry(n, HealthState::Up, (7, 1), ahead)).collect();
+    // They were probed a second after another.
+    let ages: Vec<Duration> = (0..20).map(Duration::from_secs).collect();
+    let probed = |age: &Duration| Now { wall: ahead.wall.minus(*age), ..ahead };
+    let entries = names.iter().zip(&ages).map(|(n, age)| entry(n, HealthState::Up, (7, 1), probed(age))).collect();
     let head = Head { now: ahead.wall, ..bench.head("other", 7) };
     bench.core.frame(Frame::Full(head, entries), now);
     // The store is restored: with the leader its clock is gone, and all keys come anew.
@@ -361,4 +364,99 @@ fn times_of_a_leader_whose_clock_was_ahead_do_not_make_all_targets_due_at_once()
     let effects = bench.core.stand(another(true), bench.now());
     let lasts: std::collections::BTreeSet<&Mono> = effects.last.iter().map(|(_, last)| last).collect();
     assert_eq!((effects.last.len(), lasts.len()), (20, 20), "{lasts:?}");
+    let age = |last: &&Mono| now.mono.since(**last);
+    assert_eq!(
+        lasts.iter().rev().map(age).collect::<Vec<_>>(),
+        ages,
+        "each goes on where it was: its age is of no clock's"
+    );
+}
+
+#[test]
+fn a_step_of_the_leaders_clock_makes_no_result_older() {
+    let mut leader = Bench::led(&[A]);
+    leader.good("a-1", 2);
+    let seen = leader.core.full(leader.now())[0].counters.last_result;
+    let stepped = Now { wall: leader.now().wall.plus(Duration::from_secs(600)), ..leader.now() };
+    let told = leader.core.full(stepped)[0].counters.last_result;
+    assert_eq!(
+        told,
+        seen.map(|at| at.plus(Duration::from_secs(600))),
+        "as old as it is, by the clock that the frame is of"
+    );
+}
+
+#[test]
+fn a_value_of_another_clock_makes_no_known_result_older() {
+    let mut bench = Bench::following(&[A]);
+    bench.secs += 2_000;
+    bench.full(("other", 7), vec![entry("a-1", HealthState::Up, (7, 1), bench.now())]);
+    // Written by a leader whose clock is far behind, read by one that is far ahead.
+    let down = r#"{"v":1,"health":"down","since":"1970-01-01T00:30:00Z","reason":"r","term":7,"n":2}"#;
+    bench.core.stream_lost("silent", bench.now());
+    bench.secs += 1;
+    bench.core.frame(
+        Frame::Heartbeat(Head { now: bench.now().wall.plus(Duration::from_secs(900)), ..bench.head("other", 7) }),
+        bench.now(),
+    );
+    bench.put(&status_key("a-1"), down);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 2));
+    bench.core.stand(Standing { term: 9, ..standing(true, Some("n1"), StoreState::Ok) }, bench.now());
+    bench.core.tick(bench.now());
+    assert_eq!(bench.state("a-1"), HealthState::Down, "no result is missing");
+}
+
+#[test]
+fn a_shared_time_stays_one_over_values_frames_and_a_takeover() {
+    let [names, paths, keys] = twenty();
+    let mut all: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "/x")).collect();
+    let up =
+        |n: u64| format!(r#"{{"v":1,"health":"up","since":"1970-01-01T00:00:10Z","reason":"r","term":7,"n":{n}}}"#);
+    let first = up(1);
+    all.extend(keys.iter().map(|k| (k.as_str(), first.as_str())));
+    let mut bench = Bench::following(&all);
+    bench.summary(7, bench.now().wall);
+    for key in &keys {
+        bench.put(key, &up(2));
+        bench.put(key, &up(3));
+    }
+    let lasts = |bench: &mut Bench| {
+        let standing = Standing { term: 9, ..standing(true, Some("n1"), StoreState::Ok) };
+        let effects = bench.core.stand(standing, bench.now());
+        effects.last.into_iter().map(|(_, last)| last).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!(lasts(&mut bench), names.len(), "after values");
+    let mut next = Bench::following(&all[..20]);
+    next.full(("other", 7), bench.core.full(bench.now()));
+    assert_eq!(lasts(&mut next), names.len(), "from a leader that had not probed them yet");
+}
+
+#[test]
+fn frames_that_were_held_up_date_no_result() {
+    let [names, paths, _] = twenty();
+    let all: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), "/x")).collect();
+    let mut bench = Bench::following(&all);
+    bench.full(("other", 7), Vec::new());
+    // It was stopped for 20 s: all that was said meanwhile comes at once.
+    let began = bench.now();
+    bench.secs += 20;
+    for (name, second) in names.iter().zip(1..) {
+        let wall = began.wall.plus(Duration::from_secs(second));
+        let head = Head { now: wall, ..bench.head("other", 7) };
+        let said = entry(name, HealthState::Up, (7, 1), Now { wall, ..began });
+        bench.core.frame(Frame::Delta(head, vec![said]), bench.now());
+    }
+    let effects = bench.core.stand(Standing { term: 9, ..standing(true, Some("n1"), StoreState::Ok) }, bench.now());
+    let lasts: std::collections::BTreeSet<Mono> = effects.last.iter().map(|(_, last)| *last).collect();
+    assert_eq!((effects.last.len(), lasts.len()), (20, 20), "they do not come all at once");
+}
+
+#[test]
+fn what_waits_for_the_catalog_goes_with_its_target() {
+    let mut bench = Bench::following(&[A]);
+    bench.status("b-1", HealthState::Down, 2);
+    bench.delta(("other", 7), vec![entry("b-1", HealthState::Down, (7, 2), bench.now())]);
+    bench.delete(&[&status_key("b-1")]);
+    bench.put(B.0, B.1);
+    assert_eq!(bench.seen("b-1"), (HealthState::Unknown, 0, 0), "made again, it is another");
 }

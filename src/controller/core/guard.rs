@@ -32,7 +32,7 @@ pub struct Question {
 impl Entry {
     /// Whether this result would turn the target down.
     pub(super) fn would_fall(&self, observation: &Observation) -> bool {
-        let bad = self.track.counters().bad.saturating_add(1);
+        let bad = self.track.bad().saturating_add(1);
         !observation.outcome.is_good()
             && self.track.health().state != HealthState::Down
             && bad >= self.params.fall.max(1)

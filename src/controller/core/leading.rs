@@ -15,6 +15,8 @@ use crate::{
 
 /// How often the leader says what its region is like.
 const SUMMARY_EVERY: Duration = Duration::from_secs(5);
+/// Words that were read by clocks which differ by more than this were on their way for different times, or the clock was set.
+const APART: Duration = Duration::from_millis(500);
 
 /// What a node keeps beside its entries while it probes.
 #[derive(Debug, Default)]
@@ -66,7 +68,7 @@ impl Core {
             }
             let observation = &observed.observation;
             entry.cell.store(Arc::clone(observation));
-            entry.shared = false;
+            entry.read = None;
             entry.own = matches!(self.roles.place, Place::Autonomous { .. });
             self.leading.touched.insert(index);
             self.leading.probed_at = self.leading.probed_at.max(Some(observation.at.wall));
@@ -169,9 +171,15 @@ impl Core {
     /// This node probes from now on: each target goes on where it was, counters and times included.
     pub(super) fn begin_probing(&mut self, now: Mono, effects: &mut Effects) {
         // Whose own time is not known gets a phase of its own: the summary's one time would make all of them due at once.
+        let anchor = self.following.anchor();
+        for entry in &mut self.entries {
+            entry.track.share(!entry.is_dated(anchor));
+            entry.read = None;
+        }
         let times = |e: &Entry| {
             let last = e.track.last_result()?;
-            Some((e.target.name.clone(), if e.shared { schedule::last_by_phase(&e.target, now) } else { last }))
+            let last = if e.track.is_shared() { schedule::last_by_phase(&e.target, now) } else { last };
+            Some((e.target.name.clone(), last))
         };
         effects.last = self.entries.iter().filter_map(times).collect();
         effects.targets = Some(self.catalog.targets.clone());
@@ -248,9 +256,9 @@ impl Core {
     }
 
     /// The targets touched since the last call.
-    pub fn take_delta(&mut self) -> Vec<replication::Entry> {
+    pub fn take_delta(&mut self, now: Now) -> Vec<replication::Entry> {
         let touched = std::mem::take(&mut self.leading.touched);
-        touched.into_iter().filter_map(|index| self.entries.get(index)).map(frame_entry).collect()
+        touched.into_iter().filter_map(|index| self.entries.get(index)).map(|e| frame_entry(e, now)).collect()
     }
 
     /// Forgets what was touched since the last call of `take_delta`: nobody listens. Whether anything was.
@@ -260,15 +268,15 @@ impl Core {
 
     /// Every target, for a follower that begins.
     #[must_use]
-    pub fn full(&self) -> Vec<replication::Entry> {
-        self.entries.iter().map(frame_entry).collect()
+    pub fn full(&self, now: Now) -> Vec<replication::Entry> {
+        self.entries.iter().map(|e| frame_entry(e, now)).collect()
     }
 
     /// These targets as they are now.
     #[must_use]
-    pub fn entries_of(&self, targets: &[TargetName]) -> Vec<replication::Entry> {
+    pub fn entries_of(&self, targets: &[TargetName], now: Now) -> Vec<replication::Entry> {
         let entry = |name: &TargetName| self.entries.get(self.catalog.index_of(name.as_str())?);
-        targets.iter().filter_map(entry).map(frame_entry).collect()
+        targets.iter().filter_map(entry).map(|e| frame_entry(e, now)).collect()
     }
 
     /// How many nodes follow this one's stream.
@@ -309,11 +317,22 @@ impl Core {
     }
 }
 
-fn frame_entry(entry: &Entry) -> replication::Entry {
+impl Entry {
+    /// Whether the time of its last result may count, seen from what is known of the cluster's time now. After a pause of this node, or
+    /// of the network, many frames come at once: each tells of its own moment, and all results would seem to be of this one.
+    fn is_dated(&self, anchor: Option<Now>) -> bool {
+        let (Some(read), Some(anchor)) = (self.read, anchor) else { return !self.track.is_shared() };
+        let expected = read.wall.plus(anchor.mono.since(read.mono)).minus(read.mono.since(anchor.mono));
+        let apart = expected.since(anchor.wall).max(anchor.wall.since(expected));
+        apart <= APART && !self.track.is_shared()
+    }
+}
+
+fn frame_entry(entry: &Entry, now: Now) -> replication::Entry {
     replication::Entry {
         target: entry.target.name.clone(),
         health: entry.track.health().clone(),
-        counters: entry.track.counters(),
+        counters: entry.track.counters(now),
         observation: entry.cell.load(),
     }
 }

@@ -65,8 +65,8 @@ struct Entry {
     cell: Arc<Cell>,
     fast: bool,
     stamp: Stamp,
-    /// Its last result is taken to be as old as the summary's newest one: when it was probed itself is not known.
-    shared: bool,
+    /// The cluster's time at the moment when another's word for its last result was read; none where the node saw that itself.
+    read: Option<Now>,
     /// This node found it by itself while it was autonomous: it gives way to whatever the leader says.
     own: bool,
     /// A bad result that would turn it down, kept back by the guard.

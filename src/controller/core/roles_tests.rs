@@ -76,7 +76,7 @@ fn a_takeover_flips_nothing_keeps_counters_and_bursts_nothing() {
     assert_eq!((status.term, status.n), (7, 1), "its transition's own term");
     bench.bad("a-1", 1);
     assert_eq!(bench.seen("a-1"), (HealthState::Down, 20, 2), "the third: the count went on");
-    assert_eq!(bench.core.take_delta().len(), 1);
+    assert_eq!(bench.core.take_delta(bench.now()).len(), 1);
     assert!(!bench.core.has_delta());
     // It loses the lead: nothing is probed, and results on their way say nothing.
     let effects = bench.core.stand(Standing { term: 30, ..standing(false, Some("b"), StoreState::Ok) }, bench.now());
@@ -309,6 +309,42 @@ fn on_the_stores_return_own_results_stay_until_the_leader_speaks() {
     bench.pass(3);
     assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 1));
     assert!(matches!(bench.evaluate().0.cluster.results, ResultsFrom::Store { .. }));
+}
+
+#[test]
+fn a_value_older_than_what_the_leader_said_over_its_stream_turns_nobody_back() {
+    // The leader, without the store for a while, said it over its stream alone; then that was lost, and the node was alone.
+    let mut bench = Bench::following(&[A]);
+    bench.status("a-1", HealthState::Up, 1);
+    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+    bench.lose_store();
+    bench.core.stream_lost("silent", bench.now());
+    bench.pass(BOUND);
+    bench.bad("a-1", 1);
+    // The store is back, and the leader still leads.
+    bench.stand(false, Some("other"), StoreState::Ok);
+    bench.pass(1);
+    bench.pass(4);
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, 7, 2), "its word is on its way to the store");
+    bench.status("a-1", HealthState::Down, 2);
+    bench.status("a-1", HealthState::Up, 3);
+    assert_eq!(bench.seen("a-1"), (HealthState::Up, 7, 3));
+}
+
+#[test]
+fn a_mark_alone_is_no_finding_that_gives_way() {
+    let mut bench = Bench::following(&[A]);
+    bench.status("a-1", HealthState::Up, 1);
+    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+    bench.lose_store();
+    bench.core.stream_lost("silent", bench.now());
+    bench.core.roles.last = None;
+    bench.core.age_followed(
+        Now { mono: bench.now().mono.plus(Duration::from_secs(130)), ..bench.now() },
+        &mut Effects::default(),
+    );
+    assert!(bench.evaluate().0.health[0].stale);
+    assert!(!bench.core.entries[0].own);
 }
 
 #[test]

@@ -96,6 +96,9 @@ pub struct Counters {
     pub changes: u32,
     /// Time of the last result, on the wall clock.
     pub last_result: Option<Timestamp>,
+    /// That time is the newest result of the whole region: when this target was probed itself is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// One target's state machine.
@@ -108,7 +111,8 @@ pub struct Track {
     /// The first bad result that was seen here since the last good one.
     failing_since: Option<Mono>,
     last_result: Option<Mono>,
-    last_wall: Option<Timestamp>,
+    /// As `Counters::shared`.
+    shared: bool,
     /// Ages count from here while there is no result.
     created: Mono,
 }
@@ -133,15 +137,46 @@ impl Track {
             bad: counters.bad,
             failing_since: None,
             last_result,
-            last_wall: counters.last_result,
+            shared: counters.shared,
             created: now.mono,
         }
     }
 
-    /// What has to be kept beside the health.
+    /// What has to be kept beside the health. The time of the last result is its age, told by the wall clock as it is now: whoever
+    /// reads it knows that clock's time, and a step of it since must not make the result older or newer.
     #[must_use]
-    pub const fn counters(&self) -> Counters {
-        Counters { good: self.good, bad: self.bad, changes: self.history.bits(), last_result: self.last_wall }
+    pub fn counters(&self, now: Now) -> Counters {
+        let last_result = self.last_result.map(|last| now.wall.minus(now.mono.since(last)));
+        let (good, bad, changes) = (self.good, self.bad, self.history.bits());
+        Counters { good, bad, changes, last_result, shared: self.shared }
+    }
+
+    /// Another's word replaces `before`, which this node knew of the same target: a result that it knew of was there, however old
+    /// the last one is by another's clock.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if self.health.state != HealthState::Unknown && before.last_result > self.last_result {
+            self.last_result = before.last_result;
+            self.shared = before.shared;
+        }
+        self
+    }
+
+    /// Bad results in a row.
+    #[must_use]
+    pub const fn bad(&self) -> u32 {
+        self.bad
+    }
+
+    /// Says whether the time of the last result is not its own.
+    pub const fn share(&mut self, shared: bool) {
+        self.shared = shared;
+    }
+
+    /// Whether the time of the last result is not its own.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// The damped state.
@@ -188,7 +223,7 @@ impl Track {
             self.failing_since = self.failing_since.or(Some(at.mono));
         }
         self.last_result = Some(at.mono);
-        self.last_wall = Some(at.wall);
+        self.shared = false;
         self.health.stale = false;
         self.health.flapping = self.history.flapping();
         match self.settled(params) {

@@ -137,7 +137,7 @@ fn while_flapping_the_worse_state_holds() {
 #[test]
 fn a_track_goes_on_where_the_leader_before_stopped() {
     let (mut track, next) = after("GGBB");
-    let counters = track.counters();
+    let counters = track.counters(at(next));
     let json = serde_json::to_string(&counters).unwrap();
     assert_eq!(serde_json::from_str::<Counters>(&json).unwrap(), counters);
     // Another process: its monotonic clock has another origin.
