@@ -62,7 +62,8 @@ pub fn edits(world: &World, node: &SimNode) -> Option<String> {
 
 /// All of it, at this moment.
 pub fn check(world: &World) -> Result<(), Broken> {
-    let truth = truth(world);
+    let mut truth = truth(world);
+    held_down(world, &mut truth);
     for node in &world.nodes {
         let Some(view) = node.view() else { continue };
         let broken =
@@ -92,6 +93,20 @@ pub fn check(world: &World) -> Result<(), Broken> {
         return Err(Broken { invariant: STORED, at: world.now, what });
     }
     Ok(())
+}
+
+/// What flaps by the leader's own count stays down until it has been calm for long enough (design section 5).
+fn held_down(world: &World, truth: &mut Truth) {
+    let leads = |node: &&SimNode| truth.leader.as_ref().is_some_and(|(leader, _)| *leader == node.name);
+    let Some(view) = world.nodes.iter().find(leads).and_then(SimNode::view) else { return };
+    for (target, health) in view.catalog.targets.iter().zip(view.health.iter()) {
+        if health.flapping
+            && health.state == HealthState::Down
+            && let Some((up, ..)) = truth.targets.get_mut(target.name.as_str())
+        {
+            *up = false;
+        }
+    }
 }
 
 fn leadership(truth: &Truth, name: &str, view: &View) -> Option<String> {

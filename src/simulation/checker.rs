@@ -279,7 +279,8 @@ impl Checker {
             return Ok(());
         };
         if life.lives != lives {
-            *life = Life { lives, generation: self.generation, ..Life::default() };
+            // What it kept on disk is of the history that it knew, and it may find out later that there is another.
+            *life = Life { lives, generation: life.generation, ..Life::default() };
         }
         if life.view.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &view)) {
             return Ok(());
