@@ -277,6 +277,7 @@ impl Core {
             && !self.roles.place.probes()
             && let Some(entry) = index.and_then(|index| self.entries.get_mut(index))
             && (stamp > entry.stamp || bugs::is(Bug::LateStatusWins))
+            && !entry.outlives(stamp)
         {
             self.dirty |= entry.follow_status(stamp, &status, probed_at, came, effects);
         }
@@ -307,6 +308,7 @@ impl Core {
             stamp: Stamp::default(),
             read: None,
             own: false,
+            survived: None,
             withheld: None,
             target: Arc::clone(target),
         };
@@ -383,13 +385,13 @@ impl Core {
     fn give_way_to_store(&mut self, now: Now) {
         let (came, probed_at) = (self.cluster_now(now), self.followed_probed_at());
         let led = self.store_leader().map_or(0, |leader| leader.term);
-        for entry in self.entries.iter_mut().filter(|e| e.own) {
+        for entry in self.entries.iter_mut().filter(|e| e.own || e.survived.is_some()) {
             let written = self.statuses.get(&entry.target.name).map(|(status, _)| status);
             let said = entry.stamp.said;
             if written.is_some_and(|w| said >= led && w.stamp(said) < entry.stamp) {
                 continue;
             }
-            entry.own = false;
+            (entry.own, entry.survived) = (false, None);
             if let Some(status) = written {
                 let stamp = entry.stamp.max(status.stamp(0));
                 self.dirty |= entry.follow_status(stamp, status, probed_at, came, &mut Effects::default());
@@ -442,6 +444,13 @@ impl Entry {
             && (said.term, said.n) <= (known.term, known.n)
     }
 
+    /// After a restore: a value of the backup that this node knew a later one of. A backup is a part of the past, and must turn
+    /// nothing; what a leader of this history writes comes under a term of its own.
+    fn outlives(&self, written: Stamp) -> bool {
+        let told = (written.term, written.n);
+        self.survived.is_some_and(|known| told <= known && (written.said == 0 || written.term == known.0))
+    }
+
     /// Takes a value that the leader wrote; details stay as they were.
     pub(super) fn follow_status(
         &mut self,
@@ -460,7 +469,7 @@ impl Entry {
             self.read = Some(came);
         }
         let before = std::mem::replace(&mut self.track, track);
-        (self.stamp, self.own) = (stamp, false);
+        (self.stamp, self.own, self.survived) = (stamp, false, None);
         self.withheld = None;
         self.note(before.health().state, effects);
         before.health() != self.track.health()

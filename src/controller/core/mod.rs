@@ -69,6 +69,8 @@ struct Entry {
     read: Option<Now>,
     /// This node found it by itself while it was autonomous: it gives way to whatever the leader says.
     own: bool,
+    /// The number of its state in the history before this one; none once somebody in this history has said more of it.
+    survived: Option<(i64, u64)>,
     /// A bad result that would turn it down, kept back by the guard.
     withheld: Option<Arc<Observation>>,
 }

@@ -10,7 +10,7 @@ use crate::{
         writer::Reign,
     },
     model::{
-        NodeName, Now, Role, StoreState, Timestamp,
+        HealthState, NodeName, Now, Role, StoreState, Timestamp,
         cluster::{LeaderStatus, PeerNode},
     },
 };
@@ -267,6 +267,10 @@ impl Core {
         self.following.forget();
         for entry in &mut self.entries {
             entry.stamp = super::Stamp::default();
+            let health = entry.track.health();
+            if health.state != HealthState::Unknown && health.term > 0 {
+                entry.survived = Some((health.term, health.n));
+            }
             entry.track.forget_term();
         }
         self.dirty = true;

@@ -359,6 +359,30 @@ fn nobody_can_take_the_key() {
 }
 
 #[test]
+fn a_restored_backup_turns_nothing_that_is_known_better() {
+    let mut bench = Bench::following(&[A]);
+    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+    bench.full(("other", 7), vec![bench.up("a-1", (7, 3))]);
+    let restored = |term| Standing { generation: 2, term, ..standing(false, None, StoreState::Ok) };
+    bench.core.stand(restored(0), bench.now());
+    bench.core.store_was_reset();
+    // The backup has it down, once with the leader key that it was written under, and once without.
+    bench.sync(&[A, (LEADER, r#"{"node":"other","url":"http://other"}"#)]);
+    bench.status("a-1", HealthState::Down, 2);
+    assert_eq!(bench.seen("a-1").0, HealthState::Up);
+    bench.delete(&[LEADER]);
+    bench.status("a-1", HealthState::Down, 2);
+    assert_eq!(bench.seen("a-1").0, HealthState::Up);
+    // A leader of this history says more.
+    let term = bench.revision;
+    bench.core.stand(restored(term), bench.now());
+    let value =
+        StatusValue { v: 1, health: HealthState::Down, since: bench.now().wall, reason: "r".to_owned(), term, n: 1 };
+    bench.put(&status_key("a-1"), &serde_json::to_string(&value).unwrap());
+    assert_eq!(bench.seen("a-1"), (HealthState::Down, term, 1));
+}
+
+#[test]
 fn another_history_of_the_store_begins_with_its_own_terms() {
     let mut bench = Bench::following(&[A]);
     bench.full(("other", 7), vec![bench.down("a-1", (7, 9))]);
