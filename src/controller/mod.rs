@@ -247,6 +247,10 @@ impl Loop {
                 let effects = self.core.apply(revision, &events, true, now);
                 self.carry_out(effects);
                 self.stand();
+                if let Some(term) = self.core.contradicted(revision) {
+                    let proof = format!("term {term} was seen, and a later list has a leader key of an earlier one");
+                    self.wiring.session.has_another_history(generation, &proof);
+                }
                 self.wiring.session.set_ready(true);
             }
             FeedItem::Events(events) => {

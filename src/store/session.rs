@@ -235,6 +235,11 @@ impl Session {
         self.0.store.saw(generation, term);
     }
 
+    /// What was read in this generation proves that it is over: the store has another history.
+    pub fn has_another_history(&self, generation: u64, proof: &str) {
+        self.0.store.another_history(generation, proof);
+    }
+
     /// Keys that the store denies to this node, until it takes them.
     #[must_use]
     pub fn troubles(&self) -> &Troubles {

@@ -244,6 +244,14 @@ impl Core {
         leader.is_some_and(|leader| leader.term >= reign.term)
     }
 
+    /// A term that this node saw, where a whole list of that or a later revision has the leader key of an earlier term. Terms are
+    /// create revisions of one key, which only grow: the store was restored, and has grown past what was known of it since.
+    #[must_use]
+    pub fn contradicted(&self, revision: i64) -> Option<i64> {
+        let (seen, told) = (self.roles.term, self.leader_by_keys()?.term);
+        (told < seen && seen <= revision).then_some(seen)
+    }
+
     /// The highest term that this node has seen or heard of, and the store's generation that it takes it to be of.
     #[must_use]
     pub const fn seen(&self) -> Reign {

@@ -359,6 +359,20 @@ fn nobody_can_take_the_key() {
 }
 
 #[test]
+fn a_leader_key_of_an_earlier_term_than_one_that_was_seen_is_of_another_history() {
+    let mut bench = Bench::following(&[A]);
+    bench.revision = 37;
+    bench.sync(&[A, (LEADER, r#"{"node":"other","url":"http://other"}"#)]);
+    assert_eq!(bench.core.contradicted(50), None);
+    let later = Standing { term: 39, ..standing(false, Some("other"), StoreState::Ok) };
+    bench.core.stand(later.clone(), bench.now());
+    assert_eq!(bench.core.contradicted(38), None, "the list is older than that term");
+    assert_eq!(bench.core.contradicted(50), Some(39));
+    bench.core.stand(Standing { generation: 2, ..later }, bench.now());
+    assert_eq!(bench.core.contradicted(50), None, "the keys are of the history before");
+}
+
+#[test]
 fn a_restored_backup_turns_nothing_that_is_known_better() {
     let mut bench = Bench::following(&[A]);
     bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
