@@ -10,6 +10,11 @@ use std::{
 
 use crate::model::{Mono, Now, Timestamp};
 
+/// How long before the machine's start the monotonic clock begins: what happened elsewhere before this machine was up (a target's
+/// last probe, an age that a leader tells) must have an instant too. On a machine that has just started all of it would else
+/// be of one moment, and due at one.
+const BEFORE_START: Duration = Duration::from_secs(3650 * 86_400);
+
 /// A source of time for the shell: the system's, or one that a test moves by hand.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -83,6 +88,15 @@ impl Clock {
         }
     }
 
+    /// The wall clock alone.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => system_wall(),
+            Source::Manual(_) | Source::Tokio(_) => self.now().wall,
+        }
+    }
+
     /// The monotonic clock alone.
     #[must_use]
     pub fn mono(&self) -> Mono {
@@ -109,5 +123,17 @@ fn system_mono() -> Mono {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let secs = u64::try_from(t.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
-    Mono::from_origin(Duration::new(secs, nanos))
+    Mono::from_origin(BEFORE_START.saturating_add(Duration::new(secs, nanos)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_before_the_machine_started_has_an_instant() {
+        let now = Clock::system().mono();
+        assert!(now.elapsed() >= BEFORE_START);
+        assert!(Clock::system().mono().since(now) < Duration::from_secs(60));
+    }
 }

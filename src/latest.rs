@@ -47,6 +47,12 @@ impl<T> Latest<T> {
         self.value.load()
     }
 
+    /// How often the value was swapped. Read before `peek`, it tells later whether what was seen then is still the latest.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.count.load(Ordering::SeqCst)
+    }
+
     /// Swaps the value, then wakes all who wait.
     pub fn store(&self, value: Arc<T>) {
         self.value.store(value);
@@ -57,7 +63,7 @@ impl<T> Latest<T> {
     /// A wake-up for one reader; it sees changes after this call.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes { seen: self.version.count.load(Ordering::SeqCst), version: Arc::clone(&self.version) }
+        Changes { seen: self.version(), version: Arc::clone(&self.version) }
     }
 }
 

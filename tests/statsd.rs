@@ -209,6 +209,36 @@ impl Drop for Collectd {
     }
 }
 
+/// Stands before the server: hands every datagram on, and keeps its lines.
+struct Tap {
+    port: u16,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tap {
+    /// Its thread ends with the test's process.
+    fn before(server: u16) -> Self {
+        let (tap, lines) = (UdpSocket::bind("127.0.0.1:0").unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (port, keep) = (tap.local_addr().unwrap().port(), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            let mut datagram = [0; 65_536];
+            while let Ok(length) = tap.recv(&mut datagram) {
+                let _ = tap.send_to(&datagram[..length], ("127.0.0.1", server));
+                let text = String::from_utf8_lossy(&datagram[..length]);
+                keep.lock().unwrap().extend(text.lines().map(str::to_owned));
+            }
+        });
+        Self { port, lines }
+    }
+
+    /// Whether a duration of this name, above nought, went by.
+    fn timed(&self, name: &str) -> bool {
+        let millis =
+            |line: &String| line.strip_prefix(name)?.strip_prefix(':')?.strip_suffix("|ms")?.parse::<f64>().ok();
+        self.lines.lock().unwrap().iter().filter_map(millis).any(|millis| millis > 0.0)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server_and_a_real_carbon_get_a_nodes_figures() {
     let mut carbon = support::Carbon::new();
@@ -223,7 +253,8 @@ async fn a_real_server_and_a_real_carbon_get_a_nodes_figures() {
     );
     std::fs::write(&catalog, text).unwrap();
     let began = bellwether::clock::Clock::system().now().wall.as_secs() - 1;
-    let server = format!("127.0.0.1:{}", collectd.port);
+    let tap = Tap::before(collectd.port);
+    let server = format!("127.0.0.1:{}", tap.port);
     let node = node::Node::start(&["--catalog", catalog.to_str().unwrap(), "--node", "n1", "--statsd", &server]);
     let good = |a: &http::Answer| a.status == 200;
     http::wait_for("good to go", Duration::from_secs(20), || http::get(node.addr, "/__gtg?categories=read"), good);
@@ -231,13 +262,13 @@ async fn a_real_server_and_a_real_carbon_get_a_nodes_figures() {
     // Two of collectd's intervals may lie in one second of carbon's, and then the later one, a nought perhaps, is what is
     // kept; so what happens on edits has to go on happening.
     let mut acked = false;
-    let mut some = |metric: &str| {
+    let mut values = |metric: &str| {
         acked = !acked;
         let (method, body) = if acked { ("PUT", r#"{"message":"known"}"#) } else { ("DELETE", "") };
         let json = ("Content-Type", "application/json");
         let edit = http::request(node.addr, method, "/api/v1/acks/foo-1", &[json], body).unwrap();
         assert!([200, 204].contains(&edit.status), "{edit:?}");
-        carbon.read(metric, began, now()).values().any(|v| *v > 0)
+        carbon.read(metric, began, now())
     };
     for metric in [
         "c.statsd.derive-bellwether.n1.probes.good",
@@ -245,12 +276,14 @@ async fn a_real_server_and_a_real_carbon_get_a_nodes_figures() {
         "c.statsd.derive-bellwether.n1.transitions.targets.up",
         "c.statsd.gauge-bellwether.n1.targets.up",
         "c.statsd.gauge-bellwether.n1.categories.read.ok",
-        "c.statsd.gauge-bellwether.n1.probes.latency-count",
-        "c.statsd.gauge-bellwether.n1.evaluation.time-count",
-        "c.statsd.gauge-bellwether.n1.publish.latency-count",
-        "c.statsd.gauge-bellwether.n1.store.txn.latency-count",
     ] {
-        until(metric, || some(metric)).await;
+        until(metric, || values(metric).values().any(|v| *v > 0)).await;
+    }
+    // collectd reads whole milliseconds and does not count a nought: what takes less arrives there by its name alone.
+    for timer in ["probes.latency", "evaluation.time", "publish.latency", "store.txn.latency"] {
+        until(timer, || tap.timed(&format!("bellwether.n1.{timer}"))).await;
+        let metric = format!("c.statsd.gauge-bellwether.n1.{timer}-count");
+        until(&metric, || !values(&metric).is_empty()).await;
     }
     let page = http::get(node.addr, "/metrics").body;
     assert!(page.contains("bellwether_statsd_metrics_dropped_total 0"), "{page}");

@@ -1,4 +1,6 @@
-"""`/__gtg` on one core beside nginx `return 200` and HAProxy `http-request return`: the server on one core, wrk on the other."""
+"""`/__gtg` on one core beside nginx `return 200` and HAProxy `http-request return`: the server on one core, wrk on the other. CPU and
+latencies with the server alone on its core; wrk has no time to spare then, and would be what limits the throughput. That is
+measured once more while a busy loop has its fair half of the server's core: the server is the limit then, and wrk is not."""
 
 from figures import median, spread, table
 from processes import wait_for
@@ -59,14 +61,25 @@ def measure(run, options):
         one(run, server, port, "/__gtg", 1)
     rounds = []
     for number in range(options.rounds):
-        turn = {}
-        for what, path in ASKED:
-            for place in range(len(servers)):
-                name, server, port = servers[(place + number) % len(servers)]
-                turn[what, name] = one(run, server, port, path, seconds)
-        rounds.append(turn)
+        alone = each(run, servers, number, seconds)
+        loop = run.start("busy-loop", ["sh", "-c", "while :; do :; done"], core=0)
+        shared = each(run, servers, number, 1)
+        run.end(loop)
+        for key, found in alone.items():
+            found |= {"shared rate": shared[key]["rate"], "shared busy": shared[key]["busy"], "shared load": shared[key]["load"]}
+        rounds.append(alone)
         options.say(f"gtg: round {number + 1} of {options.rounds}")
     return report(rounds)
+
+
+def each(run, servers, number, seconds):
+    """All questions to all servers, whose order changes from round to round."""
+    turn = {}
+    for what, path in ASKED:
+        for place in range(len(servers)):
+            name, server, port = servers[(place + number) % len(servers)]
+            turn[what, name] = one(run, server, port, path, seconds)
+    return turn
 
 
 def report(rounds):
@@ -77,13 +90,15 @@ def report(rounds):
             rows.append([
                 f"`{path}`" if name == "Bellwether" else "", name, f"{mid['rate'] / 1000:.1f}", f"{mid['cpu']:.2f}",
                 f"{mid['p50'] / 1000:.2f}", f"{mid['p99'] / 1000:.2f}", f"{mid['busy'] * 100:.0f} %", f"{mid['load'] * 100:.0f} %",
+                f"{mid['shared rate'] / 1000:.1f}", f"{mid['shared busy'] * 100:.0f} %", f"{mid['shared load'] * 100:.0f} %",
             ])
         for rival in ("nginx", "HAProxy"):
-            for key, title, bound, better in (("rate", "throughput", ">= 1.00", 1), ("cpu", "CPU a request", "<= 1.00", -1),
+            for key, title, bound, better in (("shared rate", "throughput", ">= 1.00", 1), ("cpu", "CPU a request", "<= 1.00", -1),
                                               ("p99", "p99", "<= 1.00", -1)):
                 ratios = [turn[what, "Bellwether"][key] / turn[what, rival][key] for turn in rounds]
                 reached = (median(ratios) - 1) * better >= 0
                 goals.append([f"`/__gtg`, {what}: {title} / {rival}", spread(ratios), bound, "yes" if reached else "NO"])
-    head = ["asked", "server", "1000 requests/s", "CPU a request, us", "p50, ms", "p99, ms", "server's core", "wrk's core"]
+    head = ["asked", "server", "1000 requests/s", "CPU a request, us", "p50, ms", "p99, ms", "server's core", "wrk's core",
+            "beside a busy loop: 1000 requests/s", "server's share", "wrk's core"]
     text = "### `/__gtg` on one core, 64 connections\n\n" + table(head, rows)
     return goals, text

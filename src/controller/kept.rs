@@ -21,6 +21,8 @@ use crate::{
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes that a target's state usually takes.
+const USUAL_TARGET: usize = 512;
 /// Version that is written; the one before is read too.
 const VERSION: u32 = 1;
 
@@ -137,6 +139,15 @@ struct WireState<T> {
     targets: T,
 }
 
+/// Entries, written as `WireTarget`s.
+struct Each<'a>(&'a [Entry]);
+
+impl Serialize for Each<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(wire_target))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct WireTarget {
     target: TargetName,
@@ -244,8 +255,14 @@ impl KeptState {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn encode(&self) -> std::io::Result<Vec<u8>> {
-        let targets: Vec<WireTarget> = self.entries.iter().map(wire_target).collect();
-        Ok(serde_json::to_vec(&WireState { v: VERSION, saved: self.saved, targets })?)
+        // One after the other, into room that is enough for most: all of them at once, and a buffer that grows, would be moved again
+        // and again.
+        let mut content = Vec::with_capacity(self.entries.len().saturating_mul(USUAL_TARGET));
+        serde_json::to_writer(
+            &mut content,
+            &WireState { v: VERSION, saved: self.saved, targets: Each(&self.entries) },
+        )?;
+        Ok(content)
     }
 
     /// Reads a file's content at `now`.

@@ -168,7 +168,7 @@ impl Answer {
         let start = self.head_start;
         // Parsed only when an empty line has come: a server that drips bytes must not cost a parse for each.
         let fresh = buffer.get(self.scanned.saturating_sub(3).max(start)..).unwrap_or_default();
-        let ended = fresh.windows(2).any(|w| w == b"\n\n") || fresh.windows(3).any(|w| w == b"\n\r\n");
+        let ended = has_empty_line(fresh);
         let unread = buffer.get(start..).unwrap_or_default();
         if !ended {
             let first = self.scanned == start && !unread.is_empty();
@@ -302,6 +302,18 @@ impl Answer {
             }
         }
     }
+}
+
+/// Whether a line ends here and an empty one follows. Looks no further than there: what follows may be a long body.
+fn has_empty_line(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+            return true;
+        }
+    }
+    false
 }
 
 /// The line that starts at `from`, without its `\n`; `None` while it is not in.

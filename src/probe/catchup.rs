@@ -1,5 +1,6 @@
-//! Targets that are overdue when a node takes probing over: oldest first, at a pace that keeps all starts together below
-//! twice the normal rate (design section 4.3). Pure; what is due by its own phase is left to `schedule`, and is only counted here.
+//! Targets that are overdue, oldest first, at a pace that keeps all starts together below twice the normal rate (design
+//! section 4.3): those of a node that takes probing over, and those whose start was held up (`schedule::LATE`). Pure; what is
+//! due by its own phase is left to `schedule`, and is only counted here.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 

@@ -93,7 +93,14 @@ impl Connector {
     /// # Errors
     /// `ConnectError` when no address takes the connection.
     pub async fn connect(&self, wanted: Wanted<'_>, first: &[u8]) -> Result<(TcpStream, usize), ConnectError> {
-        let Some(proxy) = &self.proxy else { return self.direct(wanted, first).await };
+        match &self.proxy {
+            None => self.direct(wanted, first).await,
+            // Apart, like names below: the task of a plain probe of an address stays small, and is moved when it is made.
+            Some(proxy) => Box::pin(self.through(proxy, wanted)).await,
+        }
+    }
+
+    async fn through(&self, proxy: &SocksProxy, wanted: Wanted<'_>) -> Result<(TcpStream, usize), ConnectError> {
         let to_proxy = Wanted { host: &proxy.host, port: proxy.port, ..wanted };
         let (stream, _) = self.direct(to_proxy, &[]).await.map_err(|e| ConnectError::Proxy(Box::new(e)))?;
         let stream = proxy.open(stream, wanted.host, wanted.port).await.map_err(ConnectError::Socks)?;
@@ -101,12 +108,16 @@ impl Connector {
     }
 
     async fn direct(&self, wanted: Wanted<'_>, first: &[u8]) -> Result<(TcpStream, usize), ConnectError> {
-        if let Ok(ip) = wanted.host.parse::<IpAddr>() {
-            let address = SocketAddr::new(ip, wanted.port);
-            return open(address, wanted.reset, first)
-                .await
-                .map_err(|source| ConnectError::Connect { address, source });
+        match wanted.host.parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, wanted.port);
+                open(address, wanted.reset, first).await.map_err(|source| ConnectError::Connect { address, source })
+            }
+            Err(_) => Box::pin(self.by_name(wanted, first)).await,
         }
+    }
+
+    async fn by_name(&self, wanted: Wanted<'_>, first: &[u8]) -> Result<(TcpStream, usize), ConnectError> {
         let name = |problem| ConnectError::Name { host: wanted.host.to_owned(), problem };
         let addresses = self.resolver.resolve(wanted.host).await.map_err(name)?;
         let mut last = name(Rc::from("the name has no address"));

@@ -1,21 +1,21 @@
 //! The deadlines of probes under way: checked once a tick, which costs less than a timer for each. Pure.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
-
+use super::ticks::Ticks;
 use crate::model::Mono;
 
 /// What runs under which index, each until its deadline. An index runs one thing at a time.
 #[derive(Debug)]
 pub struct Deadlines<T> {
     running: Vec<Option<(u64, T)>>,
-    queue: BinaryHeap<Reverse<(Mono, u64, usize)>>,
+    /// Number and index.
+    queue: Ticks<(u64, usize)>,
     count: usize,
     counter: u64,
 }
 
 impl<T> Default for Deadlines<T> {
     fn default() -> Self {
-        Self { running: Vec::new(), queue: BinaryHeap::new(), count: 0, counter: 0 }
+        Self { running: Vec::new(), queue: Ticks::default(), count: 0, counter: 0 }
     }
 }
 
@@ -28,7 +28,7 @@ impl<T> Deadlines<T> {
         self.counter += 1;
         let before = self.running.get_mut(index).and_then(|slot| slot.replace((self.counter, what)));
         self.count += usize::from(before.is_none());
-        self.queue.push(Reverse((deadline, self.counter, index)));
+        self.queue.push(deadline, (self.counter, index));
         (self.counter, before.map(|(_, what)| what))
     }
 
@@ -41,17 +41,13 @@ impl<T> Deadlines<T> {
         // What ended early leaves its place in the queue: bounded by what runs.
         if self.queue.len() > 4 * self.count + 4096 {
             let running = &self.running;
-            self.queue.retain(|Reverse((_, n, i))| matches!(running.get(*i), Some(Some((m, _))) if m == n));
+            self.queue.retain(|place| runs(running, place));
         }
     }
 
-    /// The next one whose deadline has come.
+    /// The next one whose deadline has come: the end of the tick that it lies in.
     pub fn expired(&mut self, now: Mono) -> Option<T> {
-        while let Some(&Reverse((deadline, number, index))) = self.queue.peek() {
-            if deadline > now {
-                return None;
-            }
-            self.queue.pop();
+        while let Some((number, index)) = self.queue.pop(now) {
             if let Some(slot) = self.running.get_mut(index).filter(|s| matches!(s, Some((n, _)) if *n == number)) {
                 self.count -= 1;
                 return slot.take().map(|(_, what)| what);
@@ -60,16 +56,17 @@ impl<T> Deadlines<T> {
         None
     }
 
-    /// The earliest deadline of what still runs.
+    /// When `expired` will next have something.
     pub fn earliest(&mut self) -> Option<Mono> {
-        while let Some(&Reverse((deadline, number, index))) = self.queue.peek() {
-            if matches!(self.running.get(index), Some(Some((n, _))) if *n == number) {
-                return Some(deadline);
-            }
-            self.queue.pop();
-        }
-        None
+        let running = &self.running;
+        self.queue.skip(|place| runs(running, place));
+        self.queue.first().map(|(tick, _)| tick)
     }
+}
+
+/// Whether what has a number still runs under its index.
+fn runs<T>(running: &[Option<(u64, T)>], (number, index): &(u64, usize)) -> bool {
+    matches!(running.get(*index), Some(Some((n, _))) if n == number)
 }
 
 #[cfg(test)]

@@ -386,7 +386,7 @@ impl Loop {
         /// With nothing to do, and under a clock that was moved.
         const IDLE: Duration = Duration::from_secs(1);
         let due = self.core.schedule.borrow_mut().next_wake();
-        let deadline = self.core.deadlines.borrow_mut().earliest().map(tick_after);
+        let deadline = self.core.deadlines.borrow_mut().earliest();
         let wake = [due, deadline, self.flush_at].into_iter().flatten().min().unwrap_or(now.plus(IDLE));
         wake.min(now.plus(IDLE)).max(now.plus(TICK / 10))
     }

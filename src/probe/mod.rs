@@ -25,6 +25,7 @@ pub mod socks;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+mod ticks;
 pub mod tls;
 
 pub use engine::{Engine, EngineConfig, EngineHandle, Observed, ProbeError};

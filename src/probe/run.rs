@@ -1,15 +1,9 @@
 //! One probe from start to observation: picks the kind, holds the deadline over the whole exchange, turns failures
 //! into observations. When probes start is left to `schedule` and `engine`.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, hash::BuildHasher as _, rc::Rc, sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 use super::{
@@ -118,7 +112,7 @@ impl Prober {
         let secrets = Rc::new(Secrets::new(clock.clone()));
         let (buffers, idle) = (Buffers::default(), RefCell::default());
         let tls = Tls::new(clock.clone());
-        Self { clock, connector, secrets, tls, buffers, user_agent, idle, max_idle, hashes: RandomState::new() }
+        Self { clock, connector, secrets, tls, buffers, user_agent, idle, max_idle, hashes: RandomState::default() }
     }
 
     /// Closes the idle connections of targets that are not to be kept.
@@ -152,8 +146,8 @@ impl Prober {
     }
 
     fn found(&self, check: &Check, mut judgement: Judgement, status: Option<u16>, dates: Option<Dates>) -> Found {
-        let now = self.clock.now().wall.as_secs();
-        let days_left = dates.map(|d| certificate::apply(d, now, check.min_days_left, &mut judgement));
+        let now = || self.clock.wall().as_secs();
+        let days_left = dates.map(|d| certificate::apply(d, now(), check.min_days_left, &mut judgement));
         Found { judgement, status, days_left }
     }
 
@@ -168,7 +162,8 @@ impl Prober {
         let dates = dates(&io)?;
         let mut found = self.found(check, Judgement::good(""), None, dates);
         if found.judgement.outcome.is_good() {
-            found.judgement.output = format!("the certificate is valid for {} more days", found.days_left.unwrap_or(0));
+            let days = found.days_left.unwrap_or(0);
+            found.judgement.output = format!("the certificate is valid for {days} more days").into();
         }
         Ok(found)
     }
@@ -201,7 +196,8 @@ impl Prober {
         let bytes: &[u8] = match &kept.fixed {
             Some(bytes) => bytes,
             None => {
-                rendered = request::render(check, &Line::first(check), &self.user_agent, &self.secrets).await?;
+                let line = Line::first(check);
+                rendered = Box::pin(request::render(check, &line, &self.user_agent, &self.secrets)).await?;
                 &rendered
             }
         };
@@ -230,25 +226,36 @@ impl Prober {
     ) -> Result<(Received, Option<Dates>), ProbeFailure> {
         let check = &target.check;
         let head_request = check.method == http::Method::HEAD;
-        if check.reuse {
-            let kept = self.idle.borrow_mut().remove(&target.name);
-            if let Some(mut idle) = kept.filter(|idle| idle.is_for(check) && idle.io.is_idle()) {
-                match http1::exchange(&mut idle.io, bytes, head_request, &self.buffers).await {
-                    Ok(received) => {
-                        let dates = dates(&idle.io)?;
-                        return Ok((self.keep(target, idle.io, received), dates));
-                    }
-                    // It had gone meanwhile: once more, on a fresh one.
-                    Err(Broken { answered: false, .. }) => {}
-                    Err(Broken { error, .. }) => return Err(error.into()),
-                }
-            }
+        if check.reuse
+            && let Some(exchanged) = Box::pin(self.exchange_on_kept(target, bytes)).await?
+        {
+            return Ok(exchanged);
         }
         let (mut io, sent) = self.open(check, &Place::of(check), bytes, deadline).await?;
         let dates = dates(&io)?;
         let rest = bytes.get(sent..).unwrap_or_default();
         let exchanged = http1::exchange(&mut io, rest, head_request, &self.buffers).await;
         Ok((self.keep(target, io, exchanged.map_err(|b| b.error)?), dates))
+    }
+
+    /// On the connection that the last probe left open. None: there is none, or it had gone meanwhile.
+    async fn exchange_on_kept(
+        &self,
+        target: &Target,
+        bytes: &[u8],
+    ) -> Result<Option<(Received, Option<Dates>)>, ProbeFailure> {
+        let check = &target.check;
+        let kept = self.idle.borrow_mut().remove(&target.name);
+        let Some(mut idle) = kept.filter(|idle| idle.is_for(check) && idle.io.is_idle()) else { return Ok(None) };
+        let head_request = check.method == http::Method::HEAD;
+        match http1::exchange(&mut idle.io, bytes, head_request, &self.buffers).await {
+            Ok(received) => {
+                let dates = dates(&idle.io)?;
+                Ok(Some((self.keep(target, idle.io, received), dates)))
+            }
+            Err(Broken { answered: false, .. }) => Ok(None),
+            Err(Broken { error, .. }) => Err(error.into()),
+        }
     }
 
     fn keep(&self, target: &Target, io: Io, received: Received) -> Received {
@@ -324,8 +331,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Most answers are the same as the one before: judging is pure, so the judgement is too. (The hash is keyed at
-    /// random: no answer can be made to pass for another.)
+    /// Most answers are the same as the one before: judging is pure, so the judgement is too. (The hash is seeded at
+    /// random in each process. Who could make one answer pass for another is the target itself, which may say what it likes.)
     fn judge(&self, check: &Check, reply: &Reply<'_>, hash: u64) -> Judgement {
         let mut last = self.last.borrow_mut();
         match &*last {
@@ -358,7 +365,7 @@ fn observation(found: Found, latency: Duration, at: Now) -> Observation {
     Observation {
         outcome: judgement.outcome,
         latency,
-        output: Arc::from(judgement.output),
+        output: judgement.output,
         at,
         status,
         days_left,

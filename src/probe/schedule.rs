@@ -3,17 +3,12 @@
 //! First checks are spread over min(interval, 10 s) by a hash of the name that is the same in every process; then
 //! each target keeps its phase, and slots that were missed are skipped. Phases are multiples of 50 ms and starts are
 //! gathered into ticks of 10 ms, which is what makes a probe cheap (reference: the cost of a probe). A target that
-//! another node probed before keeps that one's phase; what is overdue then is started by `catchup`, at its next slot at
-//! the latest. Limits on concurrency, the probing itself and the meaning of results are left to others.
+//! another node probed before keeps that one's phase; what is overdue then, or was held up for `LATE`, is started by
+//! `catchup`, at its next slot at the latest. Limits on concurrency, the probing itself and the meaning of results are left to others.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::catchup::Catchup;
+use super::{catchup::Catchup, ticks::Ticks};
 use crate::model::{Mono, Target, TargetName, target::Kind};
 
 /// Starts within one tick happen together.
@@ -148,13 +143,21 @@ fn rem(a: Duration, b: Duration) -> Duration {
     Duration::from_nanos(nanos(a).checked_rem(nanos(b)).unwrap_or(0))
 }
 
+/// A place in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    due: Mono,
+    index: usize,
+    stamp: u64,
+}
+
 /// All targets with the time of their next start.
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: Vec<Option<Entry>>,
     free: Vec<usize>,
     by_name: BTreeMap<TargetName, usize>,
-    queue: BinaryHeap<Reverse<(Mono, usize, u64)>>,
+    queue: Ticks<Place>,
     counter: u64,
     catchup: Catchup,
 }
@@ -304,11 +307,7 @@ impl Schedule {
 
     /// Moves every target whose tick has come into `out`; each counts as running until `finished`.
     pub fn due(&mut self, now: Mono, out: &mut Vec<Due>) {
-        while let Some(&Reverse((due, index, stamp))) = self.queue.peek() {
-            if tick_of(due) > now {
-                break;
-            }
-            self.queue.pop();
+        while let Some(Place { due, index, stamp }) = self.queue.pop(now) {
             let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
             if entry.stamp != stamp || entry.running {
                 continue;
@@ -382,14 +381,9 @@ impl Schedule {
     pub fn next_wake(&mut self) -> Option<Mono> {
         let entries = &self.entries;
         let overdue = self.catchup.next(|index, stamp| is_true(entries, index, stamp)).map(tick_of);
-        while let Some(&Reverse((due, index, stamp))) = self.queue.peek() {
-            if is_true(&self.entries, index, stamp) {
-                let due = tick_of(due);
-                return Some(overdue.map_or(due, |overdue| overdue.min(due)));
-            }
-            self.queue.pop();
-        }
-        overdue
+        self.queue.skip(|place| is_true(entries, place.index, place.stamp));
+        let due = self.queue.first().map(|(tick, _)| tick);
+        overdue.into_iter().chain(due).min()
     }
 
     /// A scheduled target by name.
@@ -414,7 +408,7 @@ impl Schedule {
         if let Some(Some(entry)) = self.entries.get_mut(index) {
             entry.due = due;
             entry.stamp = stamp;
-            self.queue.push(Reverse((due, index, stamp)));
+            self.queue.push(due, Place { due, index, stamp });
         }
         self.tidy();
     }
@@ -423,7 +417,7 @@ impl Schedule {
     fn tidy(&mut self) {
         if self.queue.len() > 2 * self.entries.len() + 64 {
             let entries = &self.entries;
-            self.queue.retain(|Reverse((_, index, stamp))| is_true(entries, *index, *stamp));
+            self.queue.retain(|place| is_true(entries, place.index, place.stamp));
         }
     }
 }
@@ -434,7 +428,7 @@ fn is_true(entries: &[Option<Entry>], index: usize, stamp: u64) -> bool {
 }
 
 /// The end of the tick that an instant belongs to.
-fn tick_of(t: Mono) -> Mono {
+pub(super) fn tick_of(t: Mono) -> Mono {
     up_to(t, TICK)
 }
 

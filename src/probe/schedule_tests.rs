@@ -186,14 +186,20 @@ fn removed_targets_go_and_their_ids_mean_nothing_else() {
     assert!(schedule.is_empty() && schedule.next_wake().is_none());
 }
 
-#[test]
-fn after_a_suspension_targets_come_back_in_their_phases() {
+/// 1,000 targets each 10 s, the process stopped for so many milliseconds, then 10 s more; and when it went on.
+fn after_a_stop(stopped: u64) -> (Sim, u64) {
     let targets: Vec<_> = (0..1000).map(|i| target(&format!("svc-{i}"), secs(10))).collect();
     let mut sim = Sim::new(&targets);
     sim.run_until(30_000, 10);
-    sim.now += 3_600_000;
+    sim.now += stopped;
     let back = sim.now;
     sim.run_until(back + 10_000, 10);
+    (sim, back)
+}
+
+#[test]
+fn after_a_suspension_targets_come_back_in_their_phases() {
+    let (sim, back) = after_a_stop(3_600_000);
     let after: Vec<u64> = sim.starts.values().flat_map(|s| s.iter().copied().filter(|t| *t >= back).take(1)).collect();
     assert_eq!(after.len(), 1000, "all within one interval");
     for second in 0..10 {
@@ -204,12 +210,7 @@ fn after_a_suspension_targets_come_back_in_their_phases() {
 
 #[test]
 fn after_a_short_stop_what_was_due_meanwhile_does_not_start_at_once() {
-    let targets: Vec<_> = (0..1000).map(|i| target(&format!("svc-{i}"), secs(10))).collect();
-    let mut sim = Sim::new(&targets);
-    sim.run_until(30_000, 10);
-    sim.now += 6_000;
-    let back = sim.now;
-    sim.run_until(back + 10_000, 10);
+    let (sim, back) = after_a_stop(6_000);
     let starts: Vec<u64> = sim.starts.values().flat_map(|s| s.iter().copied().filter(|t| *t >= back)).collect();
     for second in 0..10 {
         let n = starts.iter().filter(|t| (**t - back) / 1000 == second).count();

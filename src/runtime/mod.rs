@@ -1,5 +1,6 @@
 //! Wiring, supervision, shutdown: the only place that names all rooms. What each does is left to it.
 
+pub mod answering;
 pub mod assembly;
 pub mod catalog_file;
 pub mod figures;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    answering::Answering,
     assembly::{Assembled, Parts},
     catalog_file::CatalogFile,
     options::Options,
@@ -71,6 +73,9 @@ pub enum RuntimeError {
     /// The probe engine.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// The threads that answer.
+    #[error("cannot start the threads that answer: {0}")]
+    Threads(#[source] std::io::Error),
     /// A task that must run for ever ended.
     #[error(transparent)]
     Ended(#[from] TaskEnded),
@@ -83,6 +88,7 @@ pub struct Running {
     port: Arc<dyn Port>,
     view: Latest<View>,
     tasks: Tasks,
+    _answering: Answering,
     /// Held until the last task has ended.
     _life: stores::Life,
     engine: EngineHandle,
@@ -115,7 +121,8 @@ pub async fn start(options: Options) -> Result<Running, RuntimeError> {
         mass_removal_hold: options.mass_removal_hold,
     });
     let doors = doors(&options)?;
-    let server = Server::bind(web_options(&options))?;
+    let answering = Answering::start().map_err(RuntimeError::Threads)?;
+    let server = answering.within(|| Server::bind(web_options(&options)))?;
     let (address, admin_address) = (server.address(), server.admin_address());
     let store = Metered::new(stores::open(&options, &clock)?);
     let store_stats = store.stats();
@@ -207,14 +214,26 @@ pub async fn start(options: Options) -> Result<Running, RuntimeError> {
         fragments: web::Fragments::default(),
         draining: draining.clone(),
     });
-    tasks.spawn(Stage::Answers, "web", endless(server.serve(web, stop(Stage::Answers))));
+    tasks.spawn(Stage::Answers, "web", answering.spawn(server.serve(web, stop(Stage::Answers))));
     tracing::info!(door = "main", %address, "listening");
     if let Some(address) = admin_address {
         tracing::info!(door = "admin", %address, "listening");
     }
     let port: Arc<dyn Port> = edits;
     let drain_delay = options.drain_delay;
-    Ok(Running { address, admin_address, port, view, tasks, _life: life, engine, draining, drain_delay, stops })
+    Ok(Running {
+        address,
+        admin_address,
+        port,
+        view,
+        tasks,
+        _answering: answering,
+        _life: life,
+        engine,
+        draining,
+        drain_delay,
+        stops,
+    })
 }
 
 impl Running {

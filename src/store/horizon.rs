@@ -3,8 +3,9 @@
 //! `feed` and `controller`.
 //!
 //! Proofs of another history: a linearizable reply (a list of the newest revision, a read, a transaction) whose revision
-//! lies below the highest that was known before it was sent; another cluster id; a key that was last put before the put that
-//! is known already (`another_history`, found by the feed's list).
+//! lies below the highest that was known before it was sent, by a reply or by a term heard of from another node (`saw`); another
+//! cluster id; a key that was last put before the put that is known already (`another_history`, found by the feed's list); a
+//! leader key of an earlier term than one that was seen (the controller finds it and tells by `Session::has_another_history`).
 //!
 //! `etcdctl snapshot restore` with the same names, URLs and token keeps the cluster id; another token changes it (measured,
 //! 3.4.23). What remains therefore: a store restored under its old id that has grown past the known revision before its first

@@ -40,6 +40,8 @@ pub(super) struct Ready {
     pub(super) unknown: Option<HeaderValue>,
     /// `Bellwether-Stale`.
     pub(super) stale: Option<HeaderValue>,
+    /// Not to be given again from this instant on.
+    pub(super) until: Option<Mono>,
 }
 
 /// The answer to `GET` or `HEAD` where the view has it ready; none: ask `slow`.
@@ -79,6 +81,7 @@ fn prepared(web: &Web, answer: &GtgAnswer) -> Ready {
         body: answer.body.clone(),
         unknown: answer.unknown.as_ref().and_then(|u| HeaderValue::from_maybe_shared(u.clone()).ok()),
         stale: stale(answer.stale_since, web),
+        until: answer.valid_until,
     }
 }
 
@@ -89,7 +92,8 @@ pub(super) fn stale(since: Option<Mono>, web: &Web) -> Option<HeaderValue> {
 
 impl Ready {
     const fn unavailable(body: &'static [u8]) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, body: Bytes::from_static(body), unknown: None, stale: None }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, body: Bytes::from_static(body), unknown: None, stale: None, until: None }
     }
 
     /// All headers but those that HTTP itself adds, in the order in which they are sent.

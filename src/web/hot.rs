@@ -1,6 +1,7 @@
 //! The first stage of a connection: `GET /__gtg` in its usual form is answered straight from the view, with nothing between the
-//! socket and the prepared answer. The first request that is anything else ends this stage: the connection goes to the HTTP
-//! library for good, with every byte that was read and not answered, so that all other rules are in one place.
+//! socket and the prepared answer; the same question once more, with the last answer's bytes as long as nothing has changed.
+//! The first request that is anything else ends this stage: the connection goes to the HTTP library for good, with every byte
+//! that was read and not answered, so that all other rules are in one place.
 //! What an answer is, is left to `gtg`; idle and slow peers, to `connection`.
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderName, header};
+use http::{HeaderName, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     gtg::{self, Ready},
     requests::Endpoint,
 };
-use crate::model::Timestamp;
+use crate::model::Mono;
 
 /// Room for requests; a longer head is not the usual form.
 const ROOM: usize = 2048;
@@ -46,10 +47,47 @@ pub(super) struct Hot<S> {
     /// `read[start..end]` is read and not answered.
     start: usize,
     end: usize,
+    last: Last,
     written: Vec<u8>,
     /// So much of `written` is sent.
     sent: usize,
     leaving: bool,
+}
+
+/// The last answer, and what makes it the answer still: most clients ask one question for ever.
+#[derive(Default)]
+struct Last {
+    /// The request's head; empty: there is none.
+    asked: Vec<u8>,
+    answer: Vec<u8>,
+    status: StatusCode,
+    /// The view's version.
+    version: u64,
+    /// It tells its date.
+    second: i64,
+    until: Option<Mono>,
+}
+
+impl Last {
+    /// Whether the room begins with the same question, and this is its answer now.
+    fn answers(&self, unread: &[u8], site: &Site, second: i64) -> bool {
+        !self.asked.is_empty()
+            && unread.starts_with(&self.asked)
+            && self.second == second
+            && self.version == site.web.view.version()
+            && self.until.is_none_or(|until| site.web.clock.mono() < until)
+    }
+
+    /// Keeps an answer. One that tells its age is another each time.
+    fn keep(&mut self, asked: &[u8], answer: &[u8], ready: &Ready, version: u64, second: i64) {
+        self.asked.clear();
+        self.answer.clear();
+        if ready.stale.is_none() {
+            self.asked.extend_from_slice(asked);
+            self.answer.extend_from_slice(answer);
+            (self.status, self.version, self.second, self.until) = (ready.status, version, second, ready.until);
+        }
+    }
 }
 
 /// What was found at the start of the room.
@@ -65,7 +103,7 @@ enum Found<'a> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Hot<S> {
     pub(super) fn new(stream: S) -> Self {
         let read = vec![0; ROOM].into_boxed_slice();
-        Self { stream, read, start: 0, end: 0, written: Vec::new(), sent: 0, leaving: false }
+        Self { stream, read, start: 0, end: 0, last: Last::default(), written: Vec::new(), sent: 0, leaving: false }
     }
 
     /// Reads once, and answers what is whole. May be dropped at any await and called again: it goes on where it was.
@@ -99,19 +137,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hot<S> {
         let mut answered = 0;
         loop {
             let unread = self.read.get(self.start..self.end).unwrap_or_default();
+            if unread.is_empty() {
+                return answered;
+            }
+            // A draining node's answers say so in a header.
+            if site.draining.load(Ordering::Relaxed) {
+                break;
+            }
+            let second = site.web.clock.wall().as_millis().div_euclid(1000);
+            if self.last.answers(unread, site, second) {
+                site.web.requests.count(Endpoint::Gtg, self.last.status);
+                self.written.extend_from_slice(&self.last.answer);
+                self.start = self.start.saturating_add(self.last.asked.len());
+                answered += 1;
+                continue;
+            }
             let (length, target) = match find(unread) {
                 Found::Usual(length, target) => (length, target),
                 Found::Part => return answered,
                 Found::Other => break,
             };
-            // A draining node's answers say so in a header.
-            if site.draining.load(Ordering::Relaxed) {
-                break;
-            }
             let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+            // Before the view is looked at: what comes between makes the answer too old to be kept, never too new.
+            let version = site.web.view.version();
             let Some(ready) = gtg::ready(&site.web, path, query) else { break };
             site.web.requests.count(Endpoint::Gtg, ready.status);
-            write(&mut self.written, &ready, site.web.clock.now().wall);
+            let begin = self.written.len();
+            write(&mut self.written, &ready, second);
+            let (asked, answer) = (unread.get(..length), self.written.get(begin..));
+            self.last.keep(asked.unwrap_or_default(), answer.unwrap_or_default(), &ready, version, second);
             self.start = self.start.saturating_add(length);
             answered += 1;
         }
@@ -188,7 +242,7 @@ fn is_usual(name: &str, value: &[u8]) -> bool {
 }
 
 /// Writes an answer, with the headers that the HTTP library adds.
-fn write(out: &mut Vec<u8>, ready: &Ready, now: Timestamp) {
+fn write(out: &mut Vec<u8>, ready: &Ready, second: i64) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(ready.status.as_str().as_bytes());
     out.push(b' ');
@@ -201,15 +255,14 @@ fn write(out: &mut Vec<u8>, ready: &Ready, now: Timestamp) {
     }
     // Into memory: it cannot fail.
     let _ = write!(out, "\r\ncontent-length: {}\r\ndate: ", ready.body.len());
-    write_date(out, now);
+    write_date(out, second);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(&ready.body);
 }
 
 /// The `Date` header's value, written anew once a second on each thread.
-fn write_date(out: &mut Vec<u8>, now: Timestamp) {
+fn write_date(out: &mut Vec<u8>, second: i64) {
     thread_local!(static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) });
-    let second = now.as_millis().div_euclid(1000);
     LAST.with_borrow_mut(|(of, text)| {
         if *of != second {
             *text = date(second);

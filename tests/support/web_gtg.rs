@@ -166,6 +166,79 @@ async fn stale_answers_say_so_and_authority_runs_out_at_each_request() {
     assert!(reply.body.contains("authority"), "{}", reply.body);
 }
 
+/// A load balancer's connection: the same question again and again.
+struct Kept(TcpStream);
+
+impl Kept {
+    async fn ask(&mut self, path: &str) -> Reply {
+        self.0.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let read = async {
+            loop {
+                self.0.read_buf(&mut bytes).await.unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).unwrap();
+                if body.len() >= length.parse().unwrap() {
+                    return parse(&bytes);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("no answer in time")
+    }
+}
+
+#[tokio::test]
+async fn the_same_question_on_one_connection_is_answered_as_things_are_now() {
+    let answer = |status: u16| GtgAnswer { status, body: status.to_string().into(), ..GtgAnswer::default() };
+    let until = Some(now().mono.plus(Duration::from_millis(9500)));
+    let server = start(with_default(GtgAnswer { valid_until: until, ..answer(200) })).await;
+    let mut kept = Kept(TcpStream::connect(server.address).await.unwrap());
+    let first = kept.ask("/__gtg").await;
+    let second = kept.ask("/__gtg").await;
+    assert_eq!((first.status, &first.head, first.body.as_str()), (200, &second.head, "200"));
+    assert_eq!(second.body, "200");
+    // Time passes: the date, then the answer's authority.
+    server.clock.advance(Duration::from_secs(1));
+    let later = kept.ask("/__gtg").await;
+    assert_eq!(later.status, 200);
+    assert_ne!(later.header("date"), second.header("date"));
+    server.clock.advance(Duration::from_millis(8499));
+    assert_eq!(kept.ask("/__gtg").await.status, 200);
+    server.clock.advance(Duration::from_millis(1));
+    assert_eq!(kept.ask("/__gtg").await.status, 503);
+    // Another view, another question, and the first one again.
+    server.view.store(Arc::new(with_default(answer(200))));
+    assert_eq!(kept.ask("/__gtg").await.status, 200);
+    server.view.store(Arc::new(with_default(answer(503))));
+    assert_eq!(kept.ask("/__gtg").await.body, "503");
+    assert_eq!(kept.ask("/__gtg/none").await.status, 404);
+    assert_eq!(kept.ask("/__gtg").await.body, "503");
+    // An age grows in the middle of a second of the date.
+    let mut stale = Kept(TcpStream::connect(server.address).await.unwrap());
+    let since = Some(ago(13).mono.plus(Duration::from_millis(250)));
+    server.view.store(Arc::new(with_default(GtgAnswer { stale_since: since, ..answer(200) })));
+    server.clock.advance(Duration::from_millis(500));
+    let age = |reply: Reply| reply.header("bellwether-stale").map(str::to_owned);
+    let first = age(stale.ask("/__gtg").await);
+    server.clock.advance(Duration::from_millis(249));
+    assert_eq!((first.as_deref(), age(stale.ask("/__gtg").await).as_deref()), (Some("22"), Some("22")));
+    server.clock.advance(Duration::from_millis(1));
+    assert_eq!(age(stale.ask("/__gtg").await).as_deref(), Some("23"));
+    // A draining node says so at once.
+    server.view.store(Arc::new(with_default(answer(200))));
+    let mut drained = Kept(TcpStream::connect(server.address).await.unwrap());
+    assert_eq!(drained.ask("/__gtg").await.header("connection"), None);
+    server.draining.cancel();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while drained.ask("/__gtg").await.header("connection") != Some("close") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("never told of the drain");
+}
+
 #[tokio::test]
 async fn cache_false_judges_the_raw_results() {
     let view = mixed().view();

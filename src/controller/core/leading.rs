@@ -284,7 +284,6 @@ impl Core {
         self.dirty |= std::mem::replace(&mut self.leading.followers, followers) != followers;
     }
 
-    /// The region as its leader sees it, when it is time to say so again.
     /// Up to when Graphite has every point: as this node sent them, or as a leader before it told.
     #[must_use]
     pub fn graphite_mark(&self) -> Option<Timestamp> {
@@ -292,6 +291,7 @@ impl Core {
         told.max(*self.marks.sent.load()).max(*self.marks.heard.load())
     }
 
+    /// The region as its leader sees it, when it is time to say so again.
     fn summary(&mut self, now: Now) -> Option<Write> {
         let due = self.leading.summary.is_none_or(|last| now.mono.since(last) >= SUMMARY_EVERY);
         let evaluation = self.evaluation.as_ref().filter(|_| due)?;

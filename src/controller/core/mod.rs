@@ -90,6 +90,8 @@ pub struct Core {
     other_faults: BTreeMap<&'static str, Vec<Fault>>,
     catalog: Arc<Catalog>,
     entries: Vec<Entry>,
+    /// Of the targets in force.
+    longest_interval: Duration,
     synced: bool,
     standing: Standing,
     roles: roles::Roles,
@@ -132,6 +134,7 @@ impl Core {
             other_faults: BTreeMap::new(),
             catalog,
             entries: Vec::new(),
+            longest_interval: Duration::ZERO,
             synced: false,
             standing: Standing::default(),
             roles,
@@ -356,6 +359,7 @@ impl Core {
             self.pending.push(Write::DropStatus(gone.target.name.clone()));
         }
         self.entries = entries;
+        self.longest_interval = self.entries.iter().map(|e| e.params.interval).max().unwrap_or_default();
         self.leading.touch_names(&touched, catalog);
         if self.roles.place.probes() {
             effects.targets = Some(catalog.targets.clone());

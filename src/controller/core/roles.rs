@@ -309,11 +309,6 @@ impl Core {
         self.regions.leader(&self.identity.region).filter(|_| self.keys_of == self.standing.generation)
     }
 
-    /// The longest time between two probes of a target that is in force.
-    fn longest_interval(&self) -> Duration {
-        self.entries.iter().map(|e| e.params.interval).max().unwrap_or_default()
-    }
-
     /// Looks at everything that is known and takes the place that follows.
     pub(super) fn decide(&mut self, now: Now, effects: &mut Effects) {
         if !self.wants_scouts() || self.roles.anew {
@@ -344,7 +339,7 @@ impl Core {
             led_last: self.roles.led_last,
             last: self.roles.last.as_ref(),
             without: self.roles.without.map_or(Duration::ZERO, |since| now.mono.since(since)),
-            bound: standing::bound(self.longest_interval(), &self.identity.node),
+            bound: standing::bound(self.longest_interval, &self.identity.node),
         };
         let mut decision = standing::decide(&facts);
         if decision.gave_way && facts.led_last.is_some() {

@@ -37,6 +37,16 @@ impl Bench {
         self.core.stand(standing, self.now())
     }
 
+    /// The store has it up; the leader said over its stream alone that it is down; then both are lost.
+    fn alone_after_a_stream() -> Self {
+        let mut bench = Self::following(&[A]);
+        bench.status("a-1", HealthState::Up, 1);
+        bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
+        bench.lose_store();
+        bench.core.stream_lost("silent", bench.now());
+        bench
+    }
+
     fn up(&self, name: &str, number: (i64, u64)) -> replication::Entry {
         entry(name, HealthState::Up, number, self.now())
     }
@@ -314,11 +324,7 @@ fn on_the_stores_return_own_results_stay_until_the_leader_speaks() {
 #[test]
 fn a_value_older_than_what_the_leader_said_over_its_stream_turns_nobody_back() {
     // The leader, without the store for a while, said it over its stream alone; then that was lost, and the node was alone.
-    let mut bench = Bench::following(&[A]);
-    bench.status("a-1", HealthState::Up, 1);
-    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
-    bench.lose_store();
-    bench.core.stream_lost("silent", bench.now());
+    let mut bench = Bench::alone_after_a_stream();
     bench.pass(BOUND);
     bench.bad("a-1", 1);
     // The store is back, and the leader still leads.
@@ -333,11 +339,7 @@ fn a_value_older_than_what_the_leader_said_over_its_stream_turns_nobody_back() {
 
 #[test]
 fn a_mark_alone_is_no_finding_that_gives_way() {
-    let mut bench = Bench::following(&[A]);
-    bench.status("a-1", HealthState::Up, 1);
-    bench.full(("other", 7), vec![bench.down("a-1", (7, 2))]);
-    bench.lose_store();
-    bench.core.stream_lost("silent", bench.now());
+    let mut bench = Bench::alone_after_a_stream();
     bench.core.roles.last = None;
     bench.core.age_followed(
         Now { mono: bench.now().mono.plus(Duration::from_secs(130)), ..bench.now() },

@@ -168,7 +168,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let core = &self.core;
-        let now = core.clock.now();
+        // It was told when the result was made, an instant ago.
+        let now = self.observation.as_ref().map_or_else(|| core.clock.now(), |observation| observation.at);
         core.deadlines.borrow_mut().end(self.job.id.index(), self.number.get());
         let observation = self.observation.take().unwrap_or_else(|| {
             if now.mono >= self.deadline {

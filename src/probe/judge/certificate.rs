@@ -60,7 +60,7 @@ mod tests {
         let at = |now, least| {
             let mut judgement = Judgement::good("fine");
             let left = apply(dates, now, least, &mut judgement);
-            (judgement.outcome, left, judgement.output)
+            (judgement.outcome, left, judgement.output.to_string())
         };
         assert_eq!(at(15 * DAY, Some(5)), (Outcome::Good, 5, "fine".to_owned()));
         assert_eq!(at(15 * DAY + 1, Some(5)).0, Outcome::Bad);

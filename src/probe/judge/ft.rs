@@ -52,7 +52,7 @@ pub fn judge_document(check: &Check, reply: &Reply<'_>, document: Document<'_>) 
                 judgement.fail(&reason);
             } else if judgement.outcome.is_good() {
                 let plural = if all.total == 1 { "" } else { "s" };
-                judgement.output = format!("{} check{plural} ok", all.total);
+                judgement.output = format!("{} check{plural} ok", all.total).into();
             }
             (judgement.checks, judgement.checks_left_out) = all.keep();
         }

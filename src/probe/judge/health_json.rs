@@ -61,7 +61,7 @@ pub fn judge_document(check: &Check, reply: &Reply<'_>, document: Document<'_>, 
     }
     if matches!(meaning, Word::Pass | Word::Warn) {
         if by_status {
-            judgement.output = clean(&line, MAX_OUTPUT);
+            judgement.output = clean(&line, MAX_OUTPUT).into();
         }
     } else {
         judgement.fail(&line);

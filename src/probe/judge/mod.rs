@@ -36,7 +36,7 @@ pub struct Judgement {
     /// Good or bad.
     pub outcome: Outcome,
     /// One line, at most `text::MAX_OUTPUT` bytes.
-    pub output: String,
+    pub output: Arc<str>,
     /// The document's own checks, bounded.
     pub checks: Option<Arc<[DocumentCheck]>>,
     /// Checks that the bound left out.
@@ -48,10 +48,10 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    fn new(good: bool, output: String) -> Self {
+    fn new(good: bool, output: impl Into<Arc<str>>) -> Self {
         Self {
             outcome: if good { Outcome::Good } else { Outcome::Bad },
-            output,
+            output: output.into(),
             checks: None,
             checks_left_out: 0,
             system_code: None,
@@ -62,7 +62,7 @@ impl Judgement {
     /// Good, with a line of our own.
     #[must_use]
     pub fn good(output: &str) -> Self {
-        Self::new(true, output.to_owned())
+        Self::new(true, output)
     }
 
     /// Bad, with a line that may have foreign text in it.
@@ -84,7 +84,7 @@ impl Judgement {
             }
         }
         self.outcome = Outcome::Bad;
-        self.output = output;
+        self.output = output.into();
     }
 }
 
