@@ -99,11 +99,23 @@ pub fn spawn(
     (items, task)
 }
 
-/// After a watch was cut everything is listed within this: a restore from a backup cuts every watch, and a store that has grown
-/// past what was known shows in nothing else. The cut may be all that is seen of the outage.
+/// After a watch was cut everything is listed within this. A restore from a backup cuts every watch, and may be all that is
+/// seen of it: the look at the past (`Feed::remembers`) needs history that a compaction may have taken.
 const RESYNC_SOON: Duration = Duration::from_secs(10);
 /// How long a periodic list may take.
 const RESYNC_BOUND: Duration = Duration::from_secs(2);
+
+/// The proof that `Feed::remembers` finds.
+const ANOTHER_PAST: &str = "at the revision of the put that is known last it held something else";
+
+/// A list of everything.
+struct Listed {
+    /// The store's generation that it was begun in.
+    generation: u64,
+    listing: Listing,
+    /// The store's past is not the one that is known.
+    other_past: bool,
+}
 
 /// The reader is gone.
 struct Gone;
@@ -240,6 +252,10 @@ impl Feed {
         if self.is_over() || revision < self.memory.revision() {
             return Err(Ended::Relist);
         }
+        if soon && !self.remembers(revision).await? {
+            self.store.another_history(self.generation, ANOTHER_PAST);
+            return Err(Ended::Relist);
+        }
         if self.lost {
             self.lost = false;
             tracing::info!(revision, "the store is back");
@@ -275,7 +291,7 @@ impl Feed {
                     match tokio::time::timeout(RESYNC_BOUND, self.list()).await {
                         // Another history: the watch too must begin anew.
                         Ok(Ok(_)) if self.is_over() => return Err(Ended::Relist),
-                        Ok(Ok((generation, listing))) => self.take(generation, listing).await?,
+                        Ok(Ok(listed)) => self.take(listed).await?,
                         Ok(Err(StoreError::Compacted { .. })) => return Err(Ended::Relist),
                         Ok(Err(error)) => tracing::warn!(%error, "the periodic list failed"),
                         Err(_) => tracing::warn!("the periodic list took too long"),
@@ -304,22 +320,24 @@ impl Feed {
 
     /// Lists everything at one revision and tells the difference.
     async fn sync(&mut self) -> Result<(), Ended> {
-        let (generation, listing) = self.list().await?;
-        if self.store.number() != generation {
+        let listed = self.list().await?;
+        if self.store.number() != listed.generation {
             // Begun in one history and ended in another.
             return Err(Ended::Relist);
         }
-        self.take(generation, listing).await.map_err(Ended::from)
+        self.take(listed).await.map_err(Ended::from)
     }
 
-    async fn take(&mut self, generation: u64, Listing { revision, pairs }: Listing) -> Result<(), Gone> {
+    async fn take(&mut self, listed: Listed) -> Result<(), Gone> {
+        let Listed { generation, listing: Listing { revision, pairs }, other_past } = listed;
         let known = self.memory.revision();
         let told = self.generation != generation;
-        let Replaced { events, reset } = self.memory.replace(revision, pairs, told);
+        let Replaced { events, reset } = self.memory.replace(revision, pairs, told || other_past);
         self.generation = generation;
         if reset && !told && known > 0 {
             // Nobody has noticed it yet: the store has grown past what was known.
-            let news = self.store.another_history(generation, "a key was put before the put that is known");
+            let proof = if other_past { ANOTHER_PAST } else { "a key was put before the put that is known" };
+            let news = self.store.another_history(generation, proof);
             self.generation = generation.saturating_add(u64::from(news));
         }
         if reset {
@@ -328,8 +346,18 @@ impl Feed {
         self.send(FeedItem::Synced { revision, events, reset, generation: self.generation }).await
     }
 
-    /// The generation that it was begun in, and the list.
-    async fn list(&self) -> Result<(u64, Listing), StoreError> {
+    /// Whether the store held the put that is known last, at its revision. Where that is compacted or lies ahead (which proves
+    /// by itself what it proves), nothing speaks against it.
+    async fn remembers(&self, newest: i64) -> Result<bool, StoreError> {
+        let Some(anchor) = self.memory.anchor().filter(|anchor| anchor.revision() <= newest) else { return Ok(true) };
+        match self.store.list(&anchor.key, Some(anchor.revision())).await {
+            Ok(then) => Ok(anchor.is_in(&then.pairs)),
+            Err(StoreError::Compacted { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list(&self) -> Result<Listed, StoreError> {
         let generation = self.store.number();
         let mut revision = None;
         let mut pairs: Vec<Pair> = Vec::new();
@@ -350,10 +378,12 @@ impl Feed {
                 Err(error) => return Err(error),
             }
         }
-        match denied {
-            Some(error) => Err(error),
-            None => Ok((generation, Listing { revision: revision.unwrap_or(0), pairs })),
+        if let Some(error) = denied {
+            return Err(error);
         }
+        let revision = revision.unwrap_or(0);
+        let other_past = generation == self.generation && !self.remembers(revision).await?;
+        Ok(Listed { generation, listing: Listing { revision, pairs }, other_past })
     }
 }
 

@@ -4,14 +4,16 @@
 //!
 //! Proofs of another history: a linearizable reply (a list of the newest revision, a read, a transaction) whose revision
 //! lies below the highest that was known before it was sent, by a reply or by a term heard of from another node (`saw`); another
-//! cluster id; a key that was last put before the put that is known already (`another_history`, found by the feed's list); a
-//! leader key of an earlier term than one that was seen (the controller finds it and tells by `Session::has_another_history`).
+//! cluster id; the put that is known last, asked for at its revision, was another one, and a key that was last put before the
+//! put that is known already (`another_history`: the feed finds both); a leader key of an earlier term than one that was seen
+//! (the controller finds it and tells by `Session::has_another_history`).
 //!
 //! `etcdctl snapshot restore` with the same names, URLs and token keeps the cluster id; another token changes it (measured,
-//! 3.4.23). What remains therefore: a store restored under its old id that has grown past the known revision before its first
-//! reply is noticed only by such a list, within 10 s after the watch was cut, as a restore does (and else each 5 min). Until
-//! then resumed watches may miss changes; leader writes stay safe, for the fence is checked in the new history. It is not
-//! noticed at all where all keys that the feed reads are as they were, or were put later: then the list mends all.
+//! 3.4.23). A store restored under its old id that has grown past the known revision before its first reply is noticed as
+//! soon as the feed has opened its watch again, by the put that is known last. What remains: where that revision is compacted
+//! meanwhile, it is noticed only by a key of an earlier put, within 10 s after the watch was cut (and else each 5 min), and
+//! not at all where all keys that the feed reads are as they were, or were put later: then the list mends all. Until then
+//! resumed watches may miss changes; leader writes stay safe, for the fence is checked in the new history.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

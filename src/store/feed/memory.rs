@@ -28,6 +28,26 @@ impl Told {
     }
 }
 
+/// A put that was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Anchor {
+    /// Its key.
+    pub(super) key: String,
+    told: Told,
+}
+
+impl Anchor {
+    /// The revision of the put.
+    pub(super) const fn revision(&self) -> i64 {
+        self.told.revision
+    }
+
+    /// Whether it is among the pairs that the store held at its revision.
+    pub(super) fn is_in(&self, pairs: &[Pair]) -> bool {
+        pairs.iter().any(|pair| pair.key == self.key && Told::of(pair) == self.told)
+    }
+}
+
 /// What a list changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replaced {
@@ -61,6 +81,12 @@ impl Memory {
     /// The highest revision seen.
     pub(super) const fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The last put that is known, to ask the store for: who holds another value at that revision has another history.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
+        let (key, told) = self.keys.iter().max_by_key(|(_, told)| told.revision)?;
+        Some(Anchor { key: key.clone(), told: *told })
     }
 
     /// Where a new watch must begin so that nothing is lost; what is told again then is dropped by `advance`.

@@ -1,5 +1,7 @@
 //! The feed over an embedded store behind a wrapper that fails, cuts, repeats and goes back in time on command.
 
+mod past;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::SeqCst};
@@ -366,69 +368,6 @@ async fn the_periodic_list_finds_another_history_and_watches_that() {
     store.put("a/new", "x").await;
     reader.until_all(&store).await;
     assert!(watches >= 1 && store.watches.load(SeqCst) >= 2, "a new watch was opened");
-    drop(old);
-}
-
-#[tokio::test]
-async fn another_history_that_has_grown_past_the_known_one_is_found_soon_after_an_outage() {
-    grown_past_the_known_one(true).await;
-}
-
-#[tokio::test]
-async fn it_is_found_soon_also_where_a_cut_was_all_that_was_seen_of_the_outage() {
-    grown_past_the_known_one(false).await;
-}
-
-async fn grown_past_the_known_one(noticed: bool) {
-    let store = Faulty::new();
-    for key in ["a/0", "a/1", "a/2"] {
-        store.put(key, "x").await;
-    }
-    let horizon = Horizon::over(Arc::clone(&store) as Arc<dyn Store>);
-    let mut options = FeedOptions::new(["a/"]);
-    (options.backoff_min, options.backoff_max) = (Duration::from_millis(2), Duration::from_millis(10));
-    let (items, task) = spawn(Arc::new(horizon.clone()), options, CancellationToken::new());
-    let _task = tokio_util::task::AbortOnDropHandle::new(task);
-    let mut reader = Reader { items, told: BTreeMap::new(), puts: 0, seen: Vec::new(), _task };
-    reader.until("synced").await;
-    if noticed {
-        store.down.store(true, SeqCst);
-        store.cut_all();
-        reader.until("lost").await;
-    }
-    // The backup knew a/2 as it was earlier, and nothing of a/0; much was written since.
-    let other = Embedded::open(None, Clock::system()).unwrap();
-    let old = std::mem::replace(&mut *store.inner.lock().unwrap(), other);
-    store.put("a/2", "earlier").await;
-    for _ in 0..20 {
-        store.put("b/other", "x").await;
-    }
-    store.put("a/1", "x").await;
-    tokio::time::pause();
-    if noticed {
-        store.down.store(false, SeqCst);
-        reader.until("back").await;
-    } else {
-        store.cut_all();
-    }
-    assert_eq!(horizon.number(), 1, "no reply shows it");
-    // Time that is paused runs as fast as it can.
-    let began = tokio::time::Instant::now();
-    let item = tokio::time::timeout(Duration::from_secs(11), async {
-        loop {
-            if let Some(FeedItem::Synced { events, reset, .. }) = reader.items.recv().await {
-                return (events, reset);
-            }
-        }
-    });
-    let (events, reset) = item.await.expect("found soon");
-    assert!(began.elapsed() <= RESYNC_SOON);
-    let keys: Vec<_> = events.iter().map(Event::key).collect();
-    assert_eq!((keys, reset), (vec!["a/1", "a/2", "a/0"], true));
-    assert_eq!(horizon.number(), 2, "and the others are told");
-    store.put("a/3", "x").await;
-    let next = tokio::time::timeout(Duration::from_secs(60), reader.items.recv()).await.unwrap().unwrap();
-    assert!(matches!(&next, FeedItem::Events(events) if events.len() == 1), "and it goes on: {next:?}");
     drop(old);
 }
 
