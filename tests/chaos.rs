@@ -4,7 +4,7 @@
 
 #[path = "support/chaos_mods.rs"]
 mod support;
-pub use support::{audit, cluster, etcd, farm, figures, http, load, node, proxy, roles, signal};
+pub use support::{audit, cluster, etcd, farm, figures, http, load, node, ports, proxy, roles, signal};
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

@@ -1,6 +1,9 @@
 //! The real binary against a canned node on loopback: what each verb sends, prints and exits with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener},
@@ -130,7 +133,7 @@ fn status_says_it_in_four_exit_codes() {
         assert!(out.contains(line), "{line}\n{out}");
     }
 
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = ports::nobody();
     let (code, _, err) = run(&format!("http://{gone}"), &["status"]);
     assert!(code == 3 && err.contains("connection refused") && err.contains("--server"), "{code} {err}");
     let stranger = Node::start(vec![("GET /__gtg", 200, "hello".into()), ("GET /api/v1/node", 200, "<html>".into())]);
@@ -269,7 +272,7 @@ fn health_asks_whether_the_node_lives() {
     let node = Node::start(vec![("GET /__live", 200, "OK".into())]);
     assert_eq!(node.run(&["health"]).0, 0);
     assert_eq!(Node::start(vec![("GET /__live", 500, String::new())]).run(&["health"]).0, 1);
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = ports::nobody();
     assert_eq!(run(&format!("http://{gone}"), &["health"]).0, 1);
 }
 

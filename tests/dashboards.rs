@@ -17,6 +17,8 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/publish.rs"]
 mod publish;
 #[path = "support/signal.rs"]
@@ -272,7 +274,7 @@ async fn a_real_prometheus_scrapes_a_node_and_answers_the_dashboard() {
     );
     let path = dir.path().join("prometheus.yml");
     std::fs::write(&path, config).unwrap();
-    let prometheus: std::net::SocketAddr = ([127, 0, 0, 1], publish::free_port()).into();
+    let prometheus = ports::nobody();
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let server = Command::new("prometheus")
         .arg(format!("--config.file={}", path.display()))

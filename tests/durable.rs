@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 

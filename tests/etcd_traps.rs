@@ -7,6 +7,8 @@ mod etcd;
 #[path = "support/feed.rs"]
 #[allow(dead_code)]
 mod feed;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
@@ -265,7 +267,7 @@ async fn endpoints_that_are_down_or_silent_are_passed_over() {
     let member = Member::single(&[]);
     let direct = member.store();
     etcd::ready(&direct).await;
-    let down = format!("127.0.0.1:{}", etcd::free_port());
+    let down = ports::nobody().to_string();
     let proxy = Proxy::start(member.port).await;
     proxy.set(Mode::Blackhole);
     let bare = format!("{down},{},127.0.0.1:{}", proxy.address, member.port);
@@ -463,7 +465,7 @@ struct Socks {
 
 impl Socks {
     async fn start() -> Self {
-        let port = etcd::free_port();
+        let port = ports::free();
         let child = Command::new("microsocks")
             .args(["-i", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())

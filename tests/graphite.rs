@@ -19,6 +19,8 @@ use bellwether::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 #[path = "support/publish.rs"]
@@ -308,7 +310,7 @@ fn spawn_follower(port: u16, clock: Clock) -> (Running, Marks) {
 #[tokio::test(start_paused = true)]
 async fn only_who_is_active_makes_points() {
     let (_, clock) = past();
-    let running = spawn(support::free_port(), clock, |_| {});
+    let running = spawn(ports::free(), clock, |_| {});
     running.active.send(false).unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(running.made(), 0);

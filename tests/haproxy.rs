@@ -7,11 +7,12 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -29,10 +30,6 @@ impl Drop for HaProxy {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn haproxy_follows_the_verdict() {
     let gateway = Gateway::start();
@@ -47,7 +44,7 @@ fn haproxy_follows_the_verdict() {
     )
     .unwrap();
     let node = Node::start(&["--catalog", catalog.to_str().unwrap()]);
-    let (front, stats) = (free_port(), free_port());
+    let (front, stats) = (ports::free(), ports::free());
     let config = dir.path().join("haproxy.cfg");
     std::fs::write(
         &config,

@@ -8,11 +8,13 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -152,10 +154,6 @@ impl Drop for Proxy {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn listens(child: Child, port: u16) -> Proxy {
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let proxy = Proxy { child, addr };
@@ -164,7 +162,7 @@ fn listens(child: Child, port: u16) -> Proxy {
 }
 
 fn haproxy(dir: &Path, to: SocketAddr) -> Proxy {
-    let port = free_port();
+    let port = ports::free();
     let config = dir.join("haproxy.cfg");
     let text = format!(
         "defaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  timeout server 5s\n  option forwardfor\n\
@@ -177,7 +175,7 @@ fn haproxy(dir: &Path, to: SocketAddr) -> Proxy {
 }
 
 fn nginx(dir: &Path, to: SocketAddr) -> Proxy {
-    let (port, root) = (free_port(), dir.display());
+    let (port, root) = (ports::free(), dir.display());
     let config = dir.join("nginx.conf");
     let text = format!(
         "daemon off;\nmaster_process off;\npid {root}/nginx.pid;\nerror_log {root}/nginx.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \

@@ -7,6 +7,8 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/publish.rs"]
 mod publish;
 #[path = "support/signal.rs"]

@@ -8,6 +8,8 @@ mod docs;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 
@@ -38,10 +40,6 @@ fn service(region: &'static str) -> SocketAddr {
     addr
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Two nodes in `eu`, which share nothing but their catalog file, one in `us`; a service in each region.
 struct World {
     dir: tempfile::TempDir,
@@ -69,12 +67,12 @@ impl World {
             let ask = || http::get(node.addr, "/__gtg?categories=read").status;
             wait_for("good to go", SOON, ask, |status| *status == 200);
         }
-        Self { dir, eu, us, services, front: free() }
+        Self { dir, eu, us, services, front: ports::nobody() }
     }
 
     /// The page's block, with the addresses of this world in place of its own.
     fn configuration(&self, block: &str) -> String {
-        let (own, other) = (free().to_string(), free().to_string());
+        let (own, other) = (ports::nobody().to_string(), ports::nobody().to_string());
         let port = |text: &str| text.split_once(':').unwrap().1.to_owned();
         let mut text = docs::operations(block);
         for (from, to) in [

@@ -1,6 +1,8 @@
 //! The probe room over real sockets on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/probe.rs"]
 mod support;
 
@@ -154,7 +156,7 @@ async fn bad_servers_are_told_apart() {
         assert_eq!((o, text.as_str()), (Outcome::Timeout, "no answer within 0.3 s"));
     }
     // Nobody listens.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = ports::nobody();
     let o = engine.once(check(Kind::Http, address)).await.observation;
     assert_eq!(
         (o.outcome, o.output.to_string()),
@@ -184,7 +186,7 @@ async fn head_and_tcp() {
     assert_eq!(engine.once(asked).await.observation.outcome, Outcome::Good);
     let o = engine.once(check(Kind::Tcp, server.address)).await.observation;
     assert_eq!((o.outcome, &*o.output), (Outcome::Good, "connected"));
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = ports::nobody();
     assert_eq!(engine.once(check(Kind::Tcp, address)).await.observation.outcome, Outcome::Unreachable);
 }
 

@@ -1,6 +1,8 @@
 //! Probes over TLS, gRPC and SOCKS against real peers: rustls, tonic's health server, microsocks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/probe.rs"]
 mod support;
 
@@ -252,7 +254,7 @@ impl Drop for Socks {
 }
 
 async fn microsocks(user: Option<(&str, &str)>) -> Socks {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = ports::nobody();
     let mut command = std::process::Command::new("microsocks");
     command.args(["-i", "127.0.0.1", "-p", &address.port().to_string()]);
     if let Some((user, password)) = user {
@@ -289,7 +291,7 @@ async fn every_kind_goes_through_the_socks_proxy() {
             let o = engine.once(asked.clone()).await.observation;
             assert_eq!(o.outcome, Outcome::Good, "{:?}: {}", asked.kind, o.output);
         }
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = ports::nobody();
         let o = engine.once(check(Kind::Http, nobody)).await.observation;
         assert_eq!(o.outcome, Outcome::Unreachable);
         assert!(o.output.starts_with("the SOCKS proxy: "), "{}", o.output);
@@ -303,7 +305,7 @@ async fn every_kind_goes_through_the_socks_proxy() {
     let o = engine.once(check(Kind::Http, http.address)).await.observation;
     assert_eq!(o.outcome, Outcome::Unreachable, "{}", o.output);
     drop(open);
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let gone = ports::nobody().to_string();
     let mut engine = start(EngineConfig { socks_proxy: Some(gone), ..config() });
     let o = engine.once(check(Kind::Http, http.address)).await.observation;
     assert_eq!(o.outcome, Outcome::Unreachable);

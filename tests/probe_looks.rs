@@ -1,6 +1,8 @@
 //! Looks beside the schedule, and a schedule taken over, over real sockets on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/probe.rs"]
 mod support;
 
@@ -103,7 +105,7 @@ async fn a_target_that_ends_by_its_own_time_out_within_the_bound_is_told() {
 
 #[tokio::test]
 async fn any_answer_of_a_sentinel_counts() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = ports::nobody();
     let (error, quiet) = (answering(answer("500 No", "text/plain", "no"), false), silent());
     let ask = async |urls: &[String], bound: Duration| {
         let sentinels = urls.iter().map(|u| Sentinel::parse(u).unwrap()).collect();

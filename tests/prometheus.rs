@@ -23,6 +23,8 @@ use bellwether::{
     },
 };
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 #[path = "support/publish.rs"]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(dead_code)]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/web_server.rs"]
 mod web_server;
 #[path = "support/web_view.rs"]
@@ -236,7 +238,7 @@ async fn other_questions_are_answered_on_the_asker_s_clock() {
     let too_many: Vec<TargetName> = (0..17).map(|n| target(&format!("t-{n}"))).collect();
     let refused = peers.witness(&url, &too_many).await.unwrap_err();
     assert!(matches!(&refused, PeerError::Refused { reason, .. } if reason.contains("at most 16")), "{refused}");
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = ports::nobody();
     let refused = peers.node(&format!("http://{nobody}")).await.unwrap_err();
     assert!(matches!(&refused, PeerError::Unreachable { .. }), "{refused}");
     for wrong in ["127.0.0.1:80", "ftp://a", "http://u:p@127.0.0.1:1", "http://a b", ""] {

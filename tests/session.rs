@@ -4,6 +4,8 @@
 #[path = "support/etcd.rs"]
 #[allow(dead_code)]
 mod member;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;

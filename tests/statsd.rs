@@ -28,6 +28,8 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 #[path = "support/publish.rs"]
@@ -155,7 +157,7 @@ async fn datagrams_hold_whole_lines_of_the_protocol() {
 #[tokio::test]
 async fn a_server_that_is_not_there_costs_nothing() {
     // A closed port: datagrams vanish.
-    let sending = send("127.0.0.1", support::free_port());
+    let sending = send("127.0.0.1", ports::free());
     until("sent into the void", || sending.stats().sent > 50).await;
     sending.end().await;
     // A name that nobody knows: counted, tried again later, and the node ends at once.
@@ -175,7 +177,7 @@ struct Collectd {
 impl Collectd {
     async fn start(carbon: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free();
         let base = dir.path().display();
         let conf = format!(
             "Hostname \"c\"\nFQDNLookup false\nInterval 1\nBaseDir \"{base}\"\nPIDFile \"{base}/pid\"\n\

@@ -7,6 +7,8 @@ mod feed;
 #[path = "support/etcd.rs"]
 #[allow(dead_code)]
 mod member;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;

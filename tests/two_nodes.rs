@@ -12,6 +12,8 @@ mod gateway;
 mod http;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/signal.rs"]
 mod signal;
 

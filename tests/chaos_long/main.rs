@@ -40,7 +40,7 @@
 mod publish;
 #[path = "../support/chaos_mods.rs"]
 mod support;
-pub use support::{audit, cluster, etcd, farm, figures, http, load, node, proxy, roles, signal};
+pub use support::{audit, cluster, etcd, farm, figures, http, load, node, ports, proxy, roles, signal};
 
 mod graphite;
 mod leader;

@@ -20,6 +20,8 @@ pub mod http;
 pub mod load;
 #[path = "node.rs"]
 pub mod node;
+#[path = "ports.rs"]
+pub mod ports;
 #[path = "proxy.rs"]
 pub mod proxy;
 #[path = "roles.rs"]

@@ -1,8 +1,7 @@
 //! Real etcd members for tests: `ETCD_BIN` or `etcd` from the path, on loopback, in a directory of their own, killed on drop.
 
-use crate::signal;
+use crate::{ports, signal};
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,11 +16,6 @@ pub struct Member {
     pub url: String,
     pub port: u16,
     dir: TempDir,
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub fn binary() -> String {
@@ -140,8 +134,8 @@ impl Drop for Member {
 
 /// A cluster of `n`; `extra` goes to each.
 pub fn cluster(n: usize, extra: &[&str], scheme: &str) -> Vec<Member> {
-    let ports: Vec<(u16, u16)> = (0..n).map(|_| (free_port(), free_port())).collect();
-    let all: Vec<_> = ports.iter().enumerate().map(|(i, p)| format!("m{i}=http://127.0.0.1:{}", p.1)).collect();
+    let pairs: Vec<(u16, u16)> = (0..n).map(|_| (ports::free(), ports::free())).collect();
+    let all: Vec<_> = pairs.iter().enumerate().map(|(i, p)| format!("m{i}=http://127.0.0.1:{}", p.1)).collect();
     let start = |(i, (port, peer)): (usize, &(u16, u16))| {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("{scheme}://127.0.0.1:{port}");
@@ -165,7 +159,7 @@ pub fn cluster(n: usize, extra: &[&str], scheme: &str) -> Vec<Member> {
         args.extend(extra.iter().map(|&a| a.to_owned()));
         Member { child: launch(&args), args, url, port: *port, dir }
     };
-    ports.iter().enumerate().map(start).collect()
+    pairs.iter().enumerate().map(start).collect()
 }
 
 /// Waits until the store answers.

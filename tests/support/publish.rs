@@ -1,7 +1,7 @@
 //! For the tests of the publish room: views made by hand, and a real carbon-cache of our own.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use crate::signal;
+use crate::{ports, signal};
 
 use std::{
     collections::BTreeMap,
@@ -106,11 +106,6 @@ pub fn past() -> (i64, Clock) {
     (start, Clock::manual(Timestamp::from_millis(start * 1000)))
 }
 
-/// A free port of the system's choice.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A real carbon-cache; killed when dropped, its files with it.
 pub struct Carbon {
     dir: tempfile::TempDir,
@@ -127,7 +122,7 @@ impl Carbon {
     /// The same with these retentions.
     pub fn keeping(retentions: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (root, port) = (dir.path().display(), free_port());
+        let (root, port) = (dir.path().display(), ports::free());
         let conf = format!(
             "[cache]\nSTORAGE_DIR = {root}/\nLOCAL_DATA_DIR = {root}/whisper/\nCONF_DIR = {root}/\nLOG_DIR = {root}/\n\
              PID_DIR = {root}/\nUSER =\nMAX_CACHE_SIZE = inf\nMAX_UPDATES_PER_SECOND = inf\nMAX_CREATES_PER_MINUTE = inf\n\
