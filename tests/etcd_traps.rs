@@ -213,6 +213,35 @@ async fn a_restored_backup_is_another_history() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_backup_that_has_grown_past_what_was_known_is_another_history() {
+    let mut member = Member::single(&[]);
+    let direct = member.store();
+    etcd::ready(&direct).await;
+    let proxy = Proxy::start(member.port).await;
+    let mut reader = Reader::start(store(&[&proxy.url()]), &["a/"]);
+    write(&direct, vec![put("a/kept", "x")]).await.unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    let backup = backup.path().join("backup.db");
+    member.ctl(&["snapshot", "save", &backup.display().to_string()]);
+    write(&direct, vec![put("a/lost", "x")]).await.unwrap();
+    reader.until_equal(&content(&direct, "a/").await).await;
+    // Nobody's key is older than it was known, and the revision is higher, before the feed sees any of it.
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    member.kill();
+    member.restart_from_snapshot(&backup);
+    let direct = member.store();
+    etcd::ready(&direct).await;
+    for i in 0..5 {
+        write(&direct, vec![put("other", &i.to_string())]).await.unwrap();
+    }
+    proxy.set(Mode::Pass);
+    reader.until("reset").await;
+    assert_eq!(reader.told, content(&direct, "a/").await);
+    assert_eq!(reader.told.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_store_says_so_and_goes_on_reading_and_renewing() {
     let member = Member::single(&["--quota-backend-bytes=6291456"]);
     let store = member.store();
