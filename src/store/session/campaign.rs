@@ -17,7 +17,13 @@ const HELD_DOWN_POLL: Duration = Duration::from_millis(500);
 /// Candidates spread over this time.
 const SPREAD: Duration = Duration::from_millis(100);
 
-type Watch = Option<mpsc::Receiver<WatchMessage>>;
+/// A watch of the leader key. What it told before its generation ended may still wait in it, and be read in the next one.
+struct Watching {
+    generation: u64,
+    messages: mpsc::Receiver<WatchMessage>,
+}
+
+type Watch = Option<Watching>;
 
 impl Session {
     /// Follows the leader key, and takes it where it is free and this node may.
@@ -48,9 +54,10 @@ impl Session {
             return Ok(true);
         }
         self.change(|core, now| core.read(pair.as_ref(), revision, now));
-        if watch.is_none() {
+        if watch.as_ref().is_none_or(|watch| watch.generation != generation) {
             let from = self.core().as_of().saturating_add(1);
-            *watch = self.0.store.watch(std::slice::from_ref(&self.0.leader_key), from).await.ok();
+            let messages = self.0.store.watch(std::slice::from_ref(&self.0.leader_key), from).await.ok();
+            *watch = messages.map(|messages| Watching { generation, messages });
         }
         let leftover = pair.and_then(|pair| self.core().leftover(&pair));
         if let Some(compares) = leftover {
@@ -110,7 +117,7 @@ impl Session {
         loop {
             let told = async {
                 match watch.as_mut() {
-                    Some(watch) => watch.recv().await,
+                    Some(watch) => (watch.generation, watch.messages.recv().await),
                     None => std::future::pending().await,
                 }
             };
@@ -118,9 +125,9 @@ impl Session {
                 biased;
                 () = &mut poll => return,
                 () = self.0.look.notified() => return,
-                message = told => match message {
+                (generation, message) = told => match message {
                     Some(WatchMessage::Alive) => {}
-                    Some(WatchMessage::Events(events)) => return self.told(&events),
+                    Some(WatchMessage::Events(events)) => return self.told(generation, &events),
                     // It is opened again after the next look.
                     None | Some(WatchMessage::Compacted { .. }) => {
                         *watch = None;
@@ -132,10 +139,10 @@ impl Session {
         }
     }
 
-    /// Changes of the leader key, as the watch tells them.
-    fn told(&self, events: &[Event]) {
+    /// Changes of the leader key, as a watch of this generation tells them.
+    pub(super) fn told(&self, generation: u64, events: &[Event]) {
         // An event of a history that is over would be taken for one of the new one.
-        let generation = self.enter();
+        self.enter();
         for event in events.iter().filter(|e| e.key() == self.0.leader_key) {
             let pair = match event {
                 Event::Put(pair) => Some(pair),

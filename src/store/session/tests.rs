@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::model::Now;
-use crate::store::{Embedded, LeaseId, Listing, TxnOutcome, WatchMessage};
+use crate::store::{Embedded, Event, LeaseId, Listing, Pair, TxnOutcome, WatchMessage};
 
 const LEADER: &str = "regions/eu/leader";
 
@@ -381,6 +381,24 @@ async fn a_generation_that_is_over_writes_nothing_from_that_moment() {
     assert!(!a.may_write() && a.session.fence().is_none());
     let anew = a.until("leads anew", |x| x.generation == 2 && matches!(x.standing, Standing::Leader { .. })).await;
     assert!(a.may_write() && anew.term() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_watch_told_of_a_history_that_is_over_costs_no_term() {
+    let store = Embedded::open(None, clock()).unwrap();
+    let a = Node::start(&store, "a");
+    a.leads().await;
+    assert!(a.session.0.store.another_history(1, "a key was put before"));
+    let anew = a.until("leads anew", |x| x.generation == 2 && matches!(x.standing, Standing::Leader { .. })).await;
+    // It waited in the watch of the first generation: another node led there later.
+    let revision = anew.term() + 50;
+    let value = Bytes::from_static(br#"{"node":"b","url":"http://b"}"#);
+    let pair = Pair { key: LEADER.to_owned(), value, create_revision: revision, mod_revision: revision, lease: None };
+    a.session.told(1, &[Event::Put(pair)]);
+    assert!(a.may_write());
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(a.session.authority().load().term(), anew.term());
+    assert!(a.may_write());
 }
 
 #[tokio::test(start_paused = true)]
