@@ -318,7 +318,7 @@ impl Feed {
         }
     }
 
-    /// Lists everything at one revision and tells the difference.
+    /// Lists everything and tells the difference.
     async fn sync(&mut self) -> Result<(), Ended> {
         let listed = self.list().await?;
         if self.store.number() != listed.generation {
@@ -346,8 +346,8 @@ impl Feed {
         self.send(FeedItem::Synced { revision, events, reset, generation: self.generation }).await
     }
 
-    /// Whether the store held the put that is known last, at its revision. Where that is compacted or lies ahead (which proves
-    /// by itself what it proves), nothing speaks against it.
+    /// Whether the store held the put that is known last, at its revision. Where that is compacted nobody can tell, and where it
+    /// lies ahead of the newest revision, that alone is the proof: neither is looked at here.
     async fn remembers(&self, newest: i64) -> Result<bool, StoreError> {
         let Some(anchor) = self.memory.anchor().filter(|anchor| anchor.revision() <= newest) else { return Ok(true) };
         match self.store.list(&anchor.key, Some(anchor.revision())).await {
@@ -357,6 +357,7 @@ impl Feed {
         }
     }
 
+    /// Lists everything at one revision.
     async fn list(&self) -> Result<Listed, StoreError> {
         let generation = self.store.number();
         let mut revision = None;
