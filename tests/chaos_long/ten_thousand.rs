@@ -162,9 +162,9 @@ fn mass_outage(cluster: &mut Cluster) {
     cluster.etcd_restart();
     cluster.etcd_answers();
     // Compacted before: a watch from the beginning is refused. Somebody may lead already.
-    let got: serde_json::Value =
-        serde_json::from_str(&cluster.ctl(&["get", "/ft/regions/eu/leader", "-w", "json"])).unwrap();
-    let audit = crate::audit::Audit::start_now(&cluster.endpoints(), &got);
+    let key = "/ft/regions/eu/leader";
+    let got: serde_json::Value = serde_json::from_str(&cluster.ctl(&["get", key, "-w", "json"])).unwrap();
+    let audit = crate::audit::Audit::start_now(&cluster.endpoints(), key, &got);
     let (_, _) = cluster.settled(LONG);
     let count = || audit.count("/status/targets/t-", r#""health":"down""#);
     wait_for("every state is in etcd", LONG, count, |n| n.0 >= TARGETS);

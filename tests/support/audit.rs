@@ -72,11 +72,12 @@ impl Audit {
 
     /// From now on: later than all that was written, but for the leader key of this region, if there is one. `got`: that key as
     /// `etcdctl get` has it in JSON.
-    pub fn start_now(endpoints: &str, got: &Value) -> Self {
+    pub fn start_now(endpoints: &str, key: &str, got: &Value) -> Self {
         let revision = got["header"]["revision"].as_i64().unwrap();
         let audit = Self::start(endpoints, revision + 1);
         if let Some(kv) = got["kvs"].get(0) {
             let leader = change(&serde_json::json!({ "kv": kv }));
+            assert_eq!(leader.key, key);
             audit.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(0, leader);
         }
         audit
