@@ -45,7 +45,7 @@ pub fn free() -> u16 {
     panic!("no port from {FIRST} to {end} is free");
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens: for a server that is told it, or for none.
 #[allow(dead_code)]
 pub fn nobody() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free()).into()
